@@ -1,0 +1,34 @@
+"""labelsync: from a Segments.ai labeling round to a published dataset and a fine-tuned, evaluated SegFormer.
+
+The public names are loaded when they are first used, so `import labelsync` costs no torch, transformers or datasets.
+"""
+
+from importlib import import_module
+from typing import Any
+
+_PUBLIC = {
+    "LabelMap": "labelsync.labels",
+    "LabelsyncError": "labelsync.errors",
+    "pull": "labelsync.release.pull",
+    "convert": "labelsync.dataset.convert",
+    "load": "labelsync.dataset.load",
+    "push": "labelsync.hub.push",
+    "train": "labelsync.training.finetune",
+    "evaluate": "labelsync.evaluation.evaluate",
+    "MeanIoU": "labelsync.evaluation.metric",
+    "Segmenter": "labelsync.model.segmenter",
+    "predict": "labelsync.deploy.predict",
+    "demo": "labelsync.pipeline",
+}
+
+__all__ = sorted(_PUBLIC)  # noqa: PLE0605 - one table is the whole public surface
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'labelsync' has no attribute {name!r}")
+    return getattr(import_module(_PUBLIC[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_PUBLIC])

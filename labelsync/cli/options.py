@@ -1,0 +1,36 @@
+"""Options that several commands share, and how records read for people."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import click
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on stdout, nothing else.")
+overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what lies at the output path.")
+
+
+def out_option(what: str, *, required: bool = True, default: Path | None = None) -> "click.decorators.FC":  # type: ignore[type-var]
+    """`--out PATH`, the folder or file a verb leaves."""
+    return click.option(  # type: ignore[return-value]
+        "--out", type=click.Path(path_type=Path), required=required, default=default, show_default=bool(default), help=what
+    )
+
+
+def counts(values: Mapping[str, int]) -> str:
+    """ "3 converted, 1 failed" from a mapping; zeros are left out."""
+    return ", ".join(f"{n} {name}" for name, n in values.items() if n) or "none"
+
+
+def percent(value: float | None) -> str:
+    """A score as 0.1234, or "-" where the class is absent."""
+    return "-" if value is None else f"{value:.4f}"
+
+
+def table(rows: list[tuple[str, ...]]) -> str:
+    """Rows of equal length as aligned columns, the first left, the others right."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = [
+        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        for row in rows
+    ]
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,52 @@
+"""Instance bitmaps: Segments.ai's PNGs <-> ids.
+
+A pixel's id is R + 256 G + 65536 B; alpha is 255 and means nothing; 0 = unlabeled.
+"""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from labelsync.errors import BitmapError
+from labelsync.pixels.image import encode_png, opened
+
+MAX_INSTANCE_ID = (1 << 24) - 1
+
+
+def decode_instance_bitmap(data: bytes) -> npt.NDArray[np.uint32]:
+    """PNG bytes -> (H, W) uint32 instance ids, 0 = unlabeled.
+
+    RGBA is what the platform writes. RGB and palette files are what optimisers make of it (same colours, same ids). A
+    single channel of 8 or 16 bits holds the ids themselves, as the SDK's own cache wrote them.
+
+    Raises:
+        BitmapError: not a PNG, cut short, or of another pixel format.
+    """
+    with opened(data) as image:
+        if image.format != "PNG":
+            raise BitmapError(f"a bitmap is a PNG, this is {image.format}")
+        if image.mode in ("RGBA", "RGB", "P"):
+            return _ids_of_colors(np.asarray(image.convert("RGB") if image.mode == "P" else image))
+        if image.mode == "L" or image.mode.startswith("I"):
+            return np.asarray(image).astype(np.uint32)
+        raise BitmapError(f"a bitmap is an RGBA PNG, this one is of mode {image.mode}")
+
+
+def encode_instance_bitmap(ids: npt.NDArray[Any], *, level: int = 6) -> bytes:
+    """(H, W) integer ids -> RGBA PNG bytes as Segments.ai writes them. Raises BitmapError for ids over 2^24 - 1."""
+    if ids.size and (int(ids.max()) > MAX_INSTANCE_ID or int(ids.min()) < 0):
+        raise BitmapError(f"instance ids are 0 to {MAX_INSTANCE_ID}, not {int(ids.min())} to {int(ids.max())}")
+    rgba = np.ascontiguousarray(ids.astype("<u4")).view(np.uint8).reshape(*ids.shape, 4).copy()
+    rgba[..., 3] = 255
+    return encode_png(rgba, level=level)
+
+
+def _ids_of_colors(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
+    if not colors[..., 1:3].any():  # all ids below 256: half the time
+        return colors[..., 0].astype(np.uint32)
+    ids = colors[..., 2].astype(np.uint32) << 8
+    ids |= colors[..., 1]
+    ids <<= 8
+    ids |= colors[..., 0]
+    return ids

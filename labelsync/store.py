@@ -1,0 +1,325 @@
+"""Files that are either whole or not there: atomic writes, digests, manifests, stage folders, locks, the asset cache.
+
+A stage folder is finished when its manifest.json exists; the manifest is written last. A stage builds its folder under
+a temporary name beside the target and renames it, so a kill leaves nothing that a later stage would take for done.
+"""
+
+import datetime
+import hashlib
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+import filelock
+
+from labelsync import records
+from labelsync.errors import DatasetNotFound, LabelsyncError, OutputExists, OutputLocked
+from labelsync.labels import LabelMap
+
+MANIFEST = "manifest.json"
+FORMAT = 1
+
+# What storage services add to a URL to sign it; the rest of a query names the asset.
+_SIGNATURE = re.compile(
+    r"^(x-amz-.*|x-goog-.*|awsaccesskeyid|googleaccessid|signature|expires|policy|key-pair-id|"
+    r"sig|se|sp|sv|sr|st|spr|skoid|sktid|skt|ske|sks|skv|response-content-.*)$",
+    re.IGNORECASE,
+)
+
+
+# -------------------------------------------------------------------- bytes and files
+
+
+def sha256(data: bytes) -> str:
+    """Hex digest of bytes."""
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    """Hex digest of a file, read in blocks."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def digest_of(value: Any) -> str:
+    """Hex digest of plain data (dicts, lists, numbers, strings), independent of key order."""
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A temporary path beside `path` that becomes `path` on success and vanishes on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes 0600, and a dataset is meant to be read by others
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Write a file whole or not at all."""
+    with replacing(path) as temporary:
+        temporary.write_bytes(data)
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 text whole or not at all."""
+    write_bytes(path, text.encode())
+
+
+def link_or_copy(source: Path, target: Path) -> None:
+    """Hard-link `source` at `target`, or copy it where the file system cannot link."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as temporary:
+        temporary.unlink()
+        try:
+            os.link(source, temporary)
+        except OSError:
+            shutil.copyfile(source, temporary)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+# -------------------------------------------------------------------- manifests
+
+
+@dataclass(frozen=True)
+class FileEntry:
+    """One file of a stage folder."""
+
+    sha256: str
+    size: int
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """What a stage folder is, made from what, holding which files.
+
+    Attributes:
+        stage: the verb that made it ("pull", "convert", "train", "evaluate", "predict").
+        digest: over everything but `created` and `version`: same input, same digest.
+        fingerprint: over the inputs and settings alone; a stage with the same fingerprint need not run again.
+        inputs: what it was made from, names to digests.
+        settings: the parameters that shaped it.
+        labels: the label map, where the stage has one.
+        summary: the numbers of the stage's record.
+        files: path relative to the folder, with "/" -> digest and size; the manifest itself is not in it.
+    """
+
+    stage: str
+    digest: str
+    fingerprint: str
+    inputs: dict[str, str]
+    settings: dict[str, Any]
+    summary: dict[str, Any]
+    files: dict[str, FileEntry]
+    labels: LabelMap | None = None
+    format: int = FORMAT
+    version: str = ""
+    created: str = ""
+
+
+def fingerprint(stage: str, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> str:
+    """Digest of what a stage is asked to do, known before it starts."""
+    return digest_of({"stage": stage, "inputs": dict(inputs), "settings": dict(settings), "format": FORMAT})
+
+
+def write_manifest(
+    folder: Path,
+    stage: str,
+    *,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    labels: LabelMap | None = None,
+    exclude: tuple[str, ...] = (),
+) -> Manifest:
+    """Digest every file below `folder` (`exclude` names top-level entries left out) and write manifest.json, last."""
+    files = {
+        p.relative_to(folder).as_posix(): FileEntry(sha256_file(p), p.stat().st_size)
+        for p in sorted(folder.rglob("*"))
+        if p.is_file() and p.relative_to(folder).parts[0] not in (MANIFEST, *exclude)
+    }
+    body = {
+        "stage": stage,
+        "inputs": dict(inputs),
+        "settings": dict(settings),
+        "summary": dict(summary),
+        "files": {k: [e.sha256, e.size] for k, e in files.items()},
+        "labels": None if labels is None else json.loads(records.to_json(labels)),
+    }
+    manifest = Manifest(
+        stage=stage,
+        digest=digest_of(body),
+        fingerprint=fingerprint(stage, inputs, settings),
+        inputs=dict(inputs),
+        settings=dict(settings),
+        summary=dict(summary),
+        files=files,
+        labels=labels,
+        version=_version(),
+        created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    )
+    write_text(folder / MANIFEST, records.to_json(manifest) + "\n")
+    return manifest
+
+
+def read_manifest(folder: Path, stage: str = "") -> Manifest:
+    """The manifest of a finished stage folder.
+
+    Raises:
+        DatasetNotFound: no folder, no manifest (the stage did not finish), or a folder of another stage.
+        LabelsyncError: written by a newer labelsync.
+    """
+    path = folder / MANIFEST
+    if not path.is_file():
+        what = "has no manifest.json, so nothing finished there" if folder.is_dir() else "does not exist"
+        raise DatasetNotFound(f"{folder} {what}", hint=f"run labelsync {stage or 'on it'} first")
+    manifest = records.from_json(Manifest, path.read_bytes(), where=str(path))
+    if manifest.format > FORMAT:
+        raise LabelsyncError(f"{folder} was written by labelsync {manifest.version}", hint="upgrade labelsync")
+    if stage and manifest.stage != stage:
+        raise DatasetNotFound(
+            f"{folder} was made by labelsync {manifest.stage}, not {stage}", hint=f"give a folder of labelsync {stage}"
+        )
+    return manifest
+
+
+def verify_files(folder: Path, manifest: Manifest) -> list[str]:
+    """Names of the manifest's files that are missing or changed."""
+    return [
+        name
+        for name, entry in manifest.files.items()
+        if not (folder / name).is_file() or sha256_file(folder / name) != entry.sha256
+    ]
+
+
+def _version() -> str:
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        return version("labelsync")
+    except PackageNotFoundError:  # run from a checkout that was never installed
+        return ""
+
+
+# -------------------------------------------------------------------- stage folders
+
+
+@contextmanager
+def stage_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+    """A working folder beside `out` that becomes `out` on success; nothing is left of it on failure.
+
+    Raises:
+        OutputExists: `out` exists and is not empty, and `overwrite` is False.
+        OutputLocked: another labelsync is making `out` right now.
+    """
+    out = Path(os.path.abspath(out))
+    if not overwrite and out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise OutputExists(f"{out} exists", hint="choose another --out or pass --overwrite")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with locked(out):
+        _sweep(out)
+        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
+        work.chmod(0o777 & ~_umask())
+        try:
+            yield work
+            _swap(work, out)
+        finally:
+            shutil.rmtree(work, ignore_errors=True)
+
+
+@contextmanager
+def locked(out: Path) -> Iterator[None]:
+    """Hold the lock file beside `out`; another holder is an OutputLocked at once, not a wait."""
+    out.parent.mkdir(parents=True, exist_ok=True)
+    lock = filelock.FileLock(out.parent / f".{out.name}.lock")
+    try:
+        with lock.acquire(blocking=False):
+            yield
+    except filelock.Timeout:
+        raise OutputLocked(f"another labelsync is writing {out}", hint="wait for it, or choose another --out") from None
+
+
+def _sweep(out: Path) -> None:
+    """Remove what killed runs left for this `out`; the lock is held, so none of it is in use."""
+    for stale in out.parent.glob(f".{out.name}.*.partial"):
+        shutil.rmtree(stale, ignore_errors=True)
+
+
+def _swap(work: Path, out: Path) -> None:
+    """Rename `work` to `out`, an old `out` out of the way first and deleted last."""
+    if not out.exists():
+        work.rename(out)
+        return
+    old = work.with_name(f".{out.name}.old.partial")
+    out.rename(old)
+    work.rename(out)
+    shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
+
+
+# -------------------------------------------------------------------- the asset cache
+
+
+def asset_key(url: str) -> str:
+    """What an asset is called whatever signature its URL carries today: the URL without the signing parameters."""
+    parts = urlsplit(url)
+    query = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _SIGNATURE.match(k)]
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
+
+
+def default_cache() -> Path:
+    """LABELSYNC_CACHE, else the user's cache folder."""
+    if given := os.environ.get("LABELSYNC_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labelsync"
+
+
+@dataclass(frozen=True)
+class AssetCache:
+    """Assets by content, shared by all rounds and datasets: objects/ab/abcd.. and one small file per URL."""
+
+    root: Path = field(default_factory=default_cache)
+
+    def find(self, url: str) -> Path | None:
+        """The cached file of a URL, or None."""
+        entry = self._entry(url)
+        if not entry.is_file():
+            return None
+        known = json.loads(entry.read_text())
+        blob = self._object(known["sha256"])
+        return blob if blob.is_file() and blob.stat().st_size == known["size"] else None
+
+    def add(self, url: str, data: bytes) -> Path:
+        """Keep checked bytes under their URL; equal bytes of other URLs are stored once."""
+        digest = sha256(data)
+        blob = self._object(digest)
+        if not blob.is_file() or blob.stat().st_size != len(data):
+            write_bytes(blob, data)
+        entry = {"url": asset_key(url), "sha256": digest, "size": len(data)}
+        write_text(self._entry(url), json.dumps(entry, indent=1) + "\n")
+        return blob
+
+    def _entry(self, url: str) -> Path:
+        key = sha256(asset_key(url).encode())
+        return self.root / "urls" / key[:2] / f"{key}.json"
+
+    def _object(self, digest: str) -> Path:
+        return self.root / "objects" / digest[:2] / digest
