@@ -28,7 +28,7 @@ _OS_ERRORS = {
 class Group(click.Group):
     """A click group that keeps the order commands were added in and ends known errors in one line."""
 
-    def list_commands(self, ctx: click.Context) -> list[str]:
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Commands in the order of a labeling round, not of the alphabet."""
         return list(self.commands)
 

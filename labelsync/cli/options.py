@@ -12,7 +12,12 @@ overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what 
 def out_option(what: str, *, required: bool = True, default: Path | None = None) -> "click.decorators.FC":  # type: ignore[type-var]
     """`--out PATH`, the folder or file a verb leaves."""
     return click.option(  # type: ignore[return-value]
-        "--out", type=click.Path(path_type=Path), required=required, default=default, show_default=bool(default), help=what
+        "--out",
+        type=click.Path(path_type=Path),
+        required=required,
+        default=default,
+        show_default=bool(default),
+        help=what,
     )
 
 
@@ -30,7 +35,9 @@ def table(rows: list[tuple[str, ...]]) -> str:
     """Rows of equal length as aligned columns, the first left, the others right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [
-        "  ".join(cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True)))
+        "  ".join(
+            cell.ljust(w) if i == 0 else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
         for row in rows
     ]
     return "\n".join(line.rstrip() for line in lines)

@@ -49,4 +49,4 @@ def _ids_of_colors(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
     ids |= colors[..., 1]
     ids <<= 8
     ids |= colors[..., 0]
-    return ids
+    return ids.astype(np.uint32, copy=False)
