@@ -12,8 +12,8 @@ from labelsync.labels import Category
 
 T = TypeVar("T")
 
-Outcome = Literal["converted", "unlabeled", "filtered", "empty", "failed"]
-OUTCOMES: tuple[Outcome, ...] = ("converted", "unlabeled", "filtered", "empty", "failed")
+Outcome = Literal["pulled", "converted", "unlabeled", "filtered", "empty", "failed"]
+OUTCOMES: tuple[Outcome, ...] = ("pulled", "converted", "unlabeled", "filtered", "empty", "failed")
 
 
 def to_json(record: object, *, indent: int | None = 2) -> str:
@@ -84,7 +84,7 @@ class Release:
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """How one sample of a release ended; `reason` says why for everything but `converted`."""
+    """How one sample of a release ended; `reason` says why, except for `pulled` and `converted`."""
 
     uuid: str
     name: str
@@ -101,7 +101,7 @@ class Ledger:
 
     @property
     def totals(self) -> dict[Outcome, int]:
-        """Number of rows per outcome, all five always there; they add up to the release."""
+        """Number of rows per outcome, all always there; they add up to the release."""
         count = Counter(row.outcome for row in self.rows)
         return {o: count[o] for o in OUTCOMES}
 
@@ -116,6 +116,19 @@ class Ledger:
         if want != have:
             lost = sorted((want - have) | (have - want))
             raise LabelsyncError(f"the ledger does not add up at sample {lost[0]}", hint="please report this")
+
+
+# -------------------------------------------------------------------- what a dataset holds
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a dataset: an image file and a semantic bitmap (PNG of disk ids), both as their bytes."""
+
+    name: str
+    uuid: str
+    image: bytes
+    label: bytes
 
 
 # -------------------------------------------------------------------- what the verbs return
