@@ -63,7 +63,7 @@ def replacing(path: Path) -> Iterator[Path]:
     temporary = Path(name)
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes 0600, and a dataset is meant to be read by others
+        temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes 0600, and a dataset is meant to be read by others
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -81,20 +81,23 @@ def write_text(path: Path, text: str) -> None:
 
 
 def link_or_copy(source: Path, target: Path) -> None:
-    """Hard-link `source` at `target`, or copy it where the file system cannot link."""
+    """Hard-link `source` at `target`, or copy it where the file system cannot link (or not once more)."""
     target.parent.mkdir(parents=True, exist_ok=True)
-    with replacing(target) as temporary:
-        temporary.unlink()
-        try:
-            os.link(source, temporary)
-        except OSError:
+    target.unlink(missing_ok=True)
+    try:
+        os.link(source, target)  # appears whole; its mode is the source's, which `replacing` would change for both
+    except OSError:
+        with replacing(target) as temporary:
             shutil.copyfile(source, temporary)
 
 
-def _umask() -> int:
+def _read_umask() -> int:
     mask = os.umask(0)
     os.umask(mask)
     return mask
+
+
+_UMASK = _read_umask()  # once: it can only be read by setting it, and threads write files at the same time
 
 
 # -------------------------------------------------------------------- manifests
@@ -228,17 +231,22 @@ def stage_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
     """A working folder beside `out` that becomes `out` on success; nothing is left of it on failure.
 
     Raises:
-        OutputExists: `out` exists and is not empty, and `overwrite` is False.
+        OutputExists: `out` exists and is not empty, and `overwrite` is False; or it is a folder without manifest.json,
+            which no stage made: `--out .` must never delete somebody's work.
         OutputLocked: another labelsync is making `out` right now.
     """
     out = Path(os.path.abspath(out))
     if not overwrite and out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise OutputExists(f"{out} exists", hint="choose another --out or pass --overwrite")
+    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
+        raise OutputExists(
+            f"{out} holds files that labelsync did not make", hint="choose another --out, or delete it yourself"
+        )
     out.parent.mkdir(parents=True, exist_ok=True)
     with locked(out):
         _sweep(out)
         work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-        work.chmod(0o777 & ~_umask())
+        work.chmod(0o777 & ~_UMASK)
         try:
             yield work
             _swap(work, out)
@@ -303,9 +311,12 @@ class AssetCache:
         entry = self._entry(url)
         if not entry.is_file():
             return None
-        known = json.loads(entry.read_text())
-        blob = self._object(known["sha256"])
-        return blob if blob.is_file() and blob.stat().st_size == known["size"] else None
+        try:
+            known = json.loads(entry.read_text())
+            blob = self._object(known["sha256"])
+            return blob if blob.is_file() and blob.stat().st_size == known["size"] else None
+        except (ValueError, KeyError, TypeError):  # not what `add` writes: as good as not there
+            return None
 
     def add(self, url: str, data: bytes) -> Path:
         """Keep checked bytes under their URL; equal bytes of other URLs are stored once."""
@@ -313,6 +324,7 @@ class AssetCache:
         blob = self._object(digest)
         if not blob.is_file() or blob.stat().st_size != len(data):
             write_bytes(blob, data)
+            blob.chmod(0o444)  # release folders hard-link it: an edit there must not change it for all rounds
         entry = {"url": asset_key(url), "sha256": digest, "size": len(data)}
         write_text(self._entry(url), json.dumps(entry, indent=1) + "\n")
         return blob
