@@ -1,0 +1,98 @@
+"""Where a model's files are: a folder, or a Hub repo "user/name[@revision]" fetched into the Hub cache."""
+
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from labelsync import store
+from labelsync.errors import AuthError, ModelNotFound, ServiceError
+
+_HUB_ID = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>.+))?$")
+
+_SETTINGS = ("config.json", "preprocessor_config.json", "id2label.json", store.MANIFEST)
+_SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
+# Only where a repo has no safetensors, as the original nvidia/mit-b0; read by torch's weights_only loader, which
+# builds tensors and runs no code of the file.
+_PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-*-of-*.bin")
+
+
+@dataclass(frozen=True)
+class ModelFiles:
+    """A folder on this machine that holds a model, and the name it was asked for by."""
+
+    folder: Path
+    source: str
+
+    @property
+    def weights(self) -> tuple[Path, ...]:
+        """The weight files, safetensors before pickles; empty if the folder holds an architecture only."""
+        for patterns in (_SAFETENSORS, _PICKLES):
+            found = sorted({p for pattern in patterns for p in self.folder.glob(pattern) if p.suffix != ".json"})
+            if found:
+                return tuple(found)
+        return ()
+
+    @property
+    def digest(self) -> str:
+        """The manifest's digest where it describes these very files, else one over config, processor and weights."""
+        names = [self.folder / n for n in ("config.json", "preprocessor_config.json")]
+        files = {p.name: store.sha256_file(p) for p in [*names, *self.weights] if p.is_file()}
+        if (self.folder / store.MANIFEST).is_file():
+            manifest = store.read_manifest(self.folder)
+            if all(n in manifest.files and manifest.files[n].sha256 == d for n, d in files.items()):
+                return manifest.digest
+        return store.digest_of(files)
+
+
+def locate(source: str | Path) -> ModelFiles:
+    """The files of a model.
+
+    Raises:
+        ModelNotFound: no such folder or repo, no such revision, or no config.json in it.
+        AuthError: the repo is gated and the token does not open it.
+        ServiceError: the Hub cannot be reached and the model is not in the Hub cache.
+    """
+    path = Path(source).expanduser()
+    hub_id = _HUB_ID.match(str(source)) if isinstance(source, str) else None
+    if path.is_dir():
+        folder = path
+    elif path.exists():
+        raise ModelNotFound(f"{source} is a file", hint="give the folder of a model or a Hub id user/name[@revision]")
+    elif hub_id:
+        folder = _fetch(hub_id["repo"], hub_id["revision"])
+    else:
+        raise ModelNotFound(f"there is no folder {source}", hint="give a model folder or a Hub id user/name[@revision]")
+    if not (folder / "config.json").is_file():
+        raise ModelNotFound(f"{source} has no config.json, so it holds no model", hint="labelsync train makes one")
+    return ModelFiles(folder, str(source))
+
+
+def _fetch(repo: str, revision: str | None) -> Path:
+    """The snapshot folder of a Hub repo: settings and weights, nothing else of it."""
+    from huggingface_hub import errors as hub
+    from huggingface_hub import snapshot_download
+
+    name = f"{repo}@{revision}" if revision else repo
+    try:
+        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[*_SETTINGS, *_SAFETENSORS]))
+        if not ModelFiles(folder, name).weights:
+            snapshot_download(repo, revision=revision, allow_patterns=[*_SETTINGS, *_PICKLES])
+    except hub.GatedRepoError:
+        raise AuthError(f"{name} is gated", hint="accept its terms on the Hub and set HF_TOKEN") from None
+    except hub.RevisionNotFoundError:
+        raise ModelNotFound(f"{repo} has no revision {revision}", hint="look at the tags of the repo") from None
+    except hub.RepositoryNotFoundError:
+        raise ModelNotFound(
+            f"there is no folder {repo} and no model {repo} on the Hub",
+            hint="check the name; for a private model set HF_TOKEN",
+        ) from None
+    except hub.HFValidationError:
+        raise ModelNotFound(f"{name} is neither a folder nor a Hub id", hint="Hub ids are user/name") from None
+    except (OSError, hub.EntryNotFoundError):  # connection, time-out, server error, offline mode and not cached
+        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+        raise ServiceError(
+            f"{name} is not in the Hub cache and {endpoint} did not answer for it",
+            hint="check the connection and HF_ENDPOINT, or give a folder",
+        ) from None
+    return folder

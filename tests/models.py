@@ -1,0 +1,58 @@
+"""Tiny real models for tests: a SegFormer of 24 k parameters, as a folder."""
+
+import json
+from pathlib import Path
+
+from labelsync.labels import LabelClass, LabelMap, palette
+
+TINY = {
+    "model_type": "segformer",
+    "architectures": ["SegformerForSemanticSegmentation"],
+    "num_channels": 3,
+    "num_encoder_blocks": 4,
+    "depths": [1, 1, 1, 1],
+    "sr_ratios": [8, 4, 2, 1],
+    "hidden_sizes": [8, 8, 16, 16],
+    "patch_sizes": [7, 3, 3, 3],
+    "strides": [4, 2, 2, 2],
+    "num_attention_heads": [1, 1, 2, 2],
+    "mlp_ratios": [2, 2, 2, 2],
+    "decoder_hidden_size": 16,
+    "drop_path_rate": 0.0,
+    "hidden_dropout_prob": 0.0,
+    "classifier_dropout_prob": 0.0,
+}
+
+
+def label_map(*names: str) -> LabelMap:
+    """A map of classes named so, in disk order, each with a colour of its own."""
+    return LabelMap(tuple(LabelClass(n, (i,), palette(i)) for i, n in enumerate(names, 1)))
+
+
+def numbered(num_labels: int) -> LabelMap:
+    """A map of classes "class 1" .. "class K"."""
+    return label_map(*(f"class {i}" for i in range(1, num_labels + 1)))
+
+
+def tiny_segformer(
+    folder: Path,
+    labels: LabelMap | int = 4,
+    *,
+    weights: bool = False,
+    image_size: tuple[int, int] = (64, 64),
+    seed: int = 0,
+) -> Path:
+    """A tiny SegFormer at `folder`: its config.json alone (random weights when trained from), or a whole model."""
+    labels = numbered(labels) if isinstance(labels, int) else labels
+    folder.mkdir(parents=True, exist_ok=True)
+    names = labels.model_id2label
+    config = TINY | {
+        "id2label": {str(i): n for i, n in names.items()},
+        "label2id": {n: i for i, n in names.items()},
+    }
+    (folder / "config.json").write_text(json.dumps(config, indent=2))
+    if weights:
+        from labelsync.model.load import new_model, save_model
+
+        save_model(new_model(folder, labels, image_size=image_size, seed=seed), folder)
+    return folder
