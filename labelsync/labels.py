@@ -15,6 +15,7 @@ slot of what is gone, and refuses a renumbering.
 
 import colorsys
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
@@ -95,11 +96,7 @@ class LabelMap:
                 hint="check the categories of the release",
             )
         names = [c.name for c in self.classes]
-        twice = sorted({n for n in names if names.count(n) > 1})
-        if twice:
-            raise TaxonomyError(
-                f"two classes are named {twice[0]!r}", hint="give every category a name of its own on Segments.ai"
-            )
+        _refuse_twice(names)
         if UNLABELED in names:
             raise TaxonomyError(f"{UNLABELED!r} is disk id 0 and cannot also be a class", hint="rename that class")
         if self.unlabeled == "class" and BACKGROUND not in names:
@@ -159,7 +156,7 @@ class LabelMap:
     def category_table(self) -> dict[int, int]:
         """Segments.ai category id -> disk id."""
         table = dict.fromkeys(self.unlabeled_ids, self.background_id)
-        return table | {cid: i for i, c in enumerate(self.classes, 1) for cid in c.category_ids}
+        return table | {cid: i for i, c in enumerate(self.classes, 1) if not c.removed for cid in c.category_ids}
 
     def id2label_json(self) -> str:
         """Text of id2label.json: string keys "0".."K", "0" = "unlabeled"."""
@@ -194,8 +191,12 @@ class LabelMap:
     ) -> tuple["LabelMap", TaxonomyChanges]:
         """This map after a release with `categories`, and what changed.
 
-        A known id under a new name is a rename. A category that is new goes to the end. A class without category keeps
-        its slot. A known name on another id is a renumbering: refused, or followed by name with `allow_renumbering`.
+        A known id under a new name is a rename. A category that is new goes to the end; so does one that reuses the
+        number of a removed class. A class without category keeps its slot. A known name on another id is a renumbering:
+        refused, or followed by name with `allow_renumbering`.
+
+        Raises:
+            TaxonomyError: a renumbering that is not allowed, or a name or id that occurs twice.
         """
         named, unlabeled_ids = _split_unlabeled(categories)
         moved = self._renumbered(named)
@@ -206,18 +207,8 @@ class LabelMap:
                 hint="if the release is right, pass --allow-renumbering (labels follow the names)",
                 details=[f"{n}: {a} -> {b}" for n, a, b in moved],
             )
-        by_name = {c.name: i for i, c in enumerate(self.classes)}
-        by_id = {cid: i for i, c in enumerate(self.classes) for cid in c.category_ids}
-        claimed = {by_name[c.name] for c in named if c.name in by_name}
-        slots: dict[int, list[Category]] = {}
-        new: list[Category] = []
-        for c in named:
-            slot = by_name.get(c.name, by_id.get(c.id))
-            if slot is None or (c.name not in by_name and slot in claimed):
-                new.append(c)  # also when its number belonged to a class that goes on under another number
-            else:
-                slots.setdefault(slot, []).append(c)
-        classes = tuple(_updated(c, slots.get(i, []), self.unlabeled) for i, c in enumerate(self.classes))
+        slots, new = self._slots(named)
+        classes = tuple(_updated(c, slots.get(i, []), self._stays(c)) for i, c in enumerate(self.classes))
         classes += tuple(_class_of(c, len(classes) + k) for k, c in enumerate(new, 1))
         changes = TaxonomyChanges(
             added=tuple(c.name for c in new),
@@ -226,6 +217,30 @@ class LabelMap:
             renumbered=tuple(moved),
         )
         return replace(self, classes=classes, unlabeled_ids=unlabeled_ids), changes
+
+    def _slots(self, named: Sequence[Category]) -> tuple[dict[int, list[Category]], list[Category]]:
+        """The position of the known class that each category is, by name or else by number; and the new categories."""
+        by_name = {c.name: i for i, c in enumerate(self.classes)}
+        taken = {by_name[c.name] for c in named if c.name in by_name}  # goes on under its name, whatever its number
+        by_id = {
+            cid: i
+            for i, c in enumerate(self.classes)
+            if i not in taken and not c.removed and not self._stays(c)
+            for cid in c.category_ids
+        }
+        slots: dict[int, list[Category]] = {}
+        new: list[Category] = []
+        for c in named:
+            slot = by_name.get(c.name, by_id.get(c.id))
+            if slot is None:
+                new.append(c)
+            else:
+                slots.setdefault(slot, []).append(c)
+        return slots, new
+
+    def _stays(self, known: LabelClass) -> bool:
+        """Whether a class is there without any category: `background`, where unlabeled pixels are a class."""
+        return self.unlabeled == "class" and known.name == BACKGROUND
 
     def _renumbered(self, named: Iterable[Category]) -> list[tuple[str, int, int]]:
         """(name, known id, id now) of every category whose name is known on another id."""
@@ -287,12 +302,20 @@ def palette(index: int) -> Color:
 def _split_unlabeled(categories: Iterable[Category]) -> tuple[list[Category], tuple[int, ...]]:
     """The categories that are classes, and the ids of those that the taxonomy itself names "unlabeled"."""
     every = list(categories)
-    ids = [c.id for c in every]
-    twice = sorted({i for i in ids if ids.count(i) > 1})
+    twice = [i for i, n in Counter(c.id for c in every).items() if n > 1]
     if twice:
         raise TaxonomyError(f"category id {twice[0]} occurs twice", hint="repair the taxonomy on Segments.ai")
     named = [c for c in every if c.name.lower() != UNLABELED]
+    _refuse_twice(c.name for c in named)
     return named, tuple(sorted(c.id for c in every if c.name.lower() == UNLABELED))
+
+
+def _refuse_twice(names: Iterable[str]) -> None:
+    twice = [n for n, count in Counter(names).items() if count > 1]
+    if twice:
+        raise TaxonomyError(
+            f"two classes are named {twice[0]!r}", hint="give every category a name of its own on Segments.ai"
+        )
 
 
 def _class_of(category: Category, disk_id: int) -> LabelClass:
@@ -300,11 +323,10 @@ def _class_of(category: Category, disk_id: int) -> LabelClass:
     return LabelClass(category.name, (category.id,), color, category.has_instances)
 
 
-def _updated(old: LabelClass, categories: list[Category], unlabeled: Unlabeled) -> LabelClass:
-    """A known class under the categories that a newer release draws as it (none = removed)."""
+def _updated(old: LabelClass, categories: list[Category], stays: bool) -> LabelClass:
+    """A known class under the categories that a newer release draws as it (none = removed, unless it stays)."""
     if not categories:
-        is_background = unlabeled == "class" and old.name == BACKGROUND and not old.category_ids
-        return old if is_background else replace(old, removed=True)
+        return replace(old, category_ids=()) if stays else replace(old, removed=True)
     first = categories[0]
     return replace(
         old,
