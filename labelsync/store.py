@@ -9,8 +9,8 @@ import hashlib
 import json
 import os
 import re
+import secrets
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -28,11 +28,11 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 
 # What storage services add to a URL to sign it; the rest of a query names the asset.
-_SIGNATURE = re.compile(
-    r"^(x-amz-.*|x-goog-.*|awsaccesskeyid|googleaccessid|signature|expires|policy|key-pair-id|"
-    r"sig|se|sp|sv|sr|st|spr|skoid|sktid|skt|ske|sks|skv|response-content-.*)$",
-    re.IGNORECASE,
-)
+_SIGNATURE = re.compile(r"x-amz-.*|x-goog-.*|response-content-.*", re.IGNORECASE)
+_SIGNED_BY = {  # plain words, which count as a signature only beside the one that signs
+    "signature": {"signature", "expires", "policy", "key-pair-id", "awsaccesskeyid", "googleaccessid"},
+    "sig": {"sig", "se", "sp", "sv", "sr", "st", "spr", "skoid", "sktid", "skt", "ske", "sks", "skv"},
+}
 
 
 # -------------------------------------------------------------------- bytes and files
@@ -51,19 +51,16 @@ def sha256_file(path: Path) -> str:
 
 def digest_of(value: Any) -> str:
     """Hex digest of plain data (dicts, lists, numbers, strings), independent of key order."""
-    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode())
+    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
 
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """A temporary path beside `path` that becomes `path` on success and vanishes on failure."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         yield temporary
-        temporary.chmod(0o666 & ~_UMASK)  # mkstemp makes 0600, and a dataset is meant to be read by others
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
@@ -82,22 +79,11 @@ def write_text(path: Path, text: str) -> None:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Hard-link `source` at `target`, or copy it where the file system cannot link (or not once more)."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    target.unlink(missing_ok=True)
-    try:
-        os.link(source, target)  # appears whole; its mode is the source's, which `replacing` would change for both
-    except OSError:
-        with replacing(target) as temporary:
+    with replacing(target) as temporary:
+        try:
+            os.link(source, temporary)
+        except OSError:
             shutil.copyfile(source, temporary)
-
-
-def _read_umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
-
-
-_UMASK = _read_umask()  # once: it can only be read by setting it, and threads write files at the same time
 
 
 # -------------------------------------------------------------------- manifests
@@ -195,14 +181,33 @@ def read_manifest(folder: Path, stage: str = "") -> Manifest:
     if not path.is_file():
         what = "has no manifest.json, so nothing finished there" if folder.is_dir() else "does not exist"
         raise DatasetNotFound(f"{folder} {what}", hint=f"run labelsync {stage or 'on it'} first")
-    manifest = records.from_json(Manifest, path.read_bytes(), where=str(path))
-    if manifest.format > FORMAT:
-        raise LabelsyncError(f"{folder} was written by labelsync {manifest.version}", hint="upgrade labelsync")
+    text = path.read_bytes()
+    _refuse_newer(folder, text)
+    manifest = records.from_json(Manifest, text, where=str(path))
+    outside = [name for name in manifest.files if not _is_below(name)]
+    if outside:
+        raise LabelsyncError(f"{path} names {outside[0]!r}, which is not below {folder}", hint="make it again")
     if stage and manifest.stage != stage:
         raise DatasetNotFound(
             f"{folder} was made by labelsync {manifest.stage}, not {stage}", hint=f"give a folder of labelsync {stage}"
         )
     return manifest
+
+
+def _refuse_newer(folder: Path, text: bytes) -> None:
+    try:
+        head = json.loads(text)
+        newer = head["format"] > FORMAT
+    except (ValueError, KeyError, TypeError):
+        return  # not a manifest at all, which from_json says better
+    if newer:
+        by = f"labelsync {head.get('version', '')}".strip()
+        raise LabelsyncError(f"{folder} was written by {by}, which is newer", hint="upgrade labelsync")
+
+
+def _is_below(name: str) -> bool:
+    """Whether a manifest's file name stays inside its folder: a manifest can come from somebody else's repo."""
+    return not name.startswith("/") and ".." not in name.split("/") and "\\" not in name and ":" not in name[:2]
 
 
 def verify_files(folder: Path, manifest: Manifest) -> list[str]:
@@ -227,26 +232,25 @@ def _version() -> str:
 
 
 @contextmanager
-def stage_folder(out: Path, *, overwrite: bool = False) -> Iterator[Path]:
+def stage_folder(out: Path, *, stage: str = "", overwrite: bool = False) -> Iterator[Path]:
     """A working folder beside `out` that becomes `out` on success; nothing is left of it on failure.
 
+    Args:
+        out: the folder to leave; a link is followed.
+        stage: the verb that makes it; `overwrite` replaces only what the same verb left.
+        overwrite: replace a finished folder. It is whole until the new one is.
+
     Raises:
-        OutputExists: `out` exists and is not empty, and `overwrite` is False; or it is a folder without manifest.json,
-            which no stage made: `--out .` must never delete somebody's work.
+        OutputExists: `out` exists and is not an empty folder, and `overwrite` is False or it is not that stage's work:
+            `--out .` must never delete somebody's files.
         OutputLocked: another labelsync is making `out` right now.
     """
-    out = Path(os.path.abspath(out))
-    if not overwrite and out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise OutputExists(f"{out} exists", hint="choose another --out or pass --overwrite")
-    if out.is_dir() and any(out.iterdir()) and not (out / MANIFEST).is_file():
-        raise OutputExists(
-            f"{out} holds files that labelsync did not make", hint="choose another --out, or delete it yourself"
-        )
-    out.parent.mkdir(parents=True, exist_ok=True)
+    out = out.resolve()
     with locked(out):
-        _sweep(out)
-        work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent))
-        work.chmod(0o777 & ~_UMASK)
+        _recover(out)
+        _require_replaceable(out, stage, overwrite=overwrite)
+        work = out.with_name(f".{out.name}.{secrets.token_hex(4)}.partial")
+        work.mkdir()
         try:
             yield work
             _swap(work, out)
@@ -266,10 +270,28 @@ def locked(out: Path) -> Iterator[None]:
         raise OutputLocked(f"another labelsync is writing {out}", hint="wait for it, or choose another --out") from None
 
 
-def _sweep(out: Path) -> None:
-    """Remove what killed runs left for this `out`; the lock is held, so none of it is in use."""
-    for stale in out.parent.glob(f".{out.name}.*.partial"):
-        shutil.rmtree(stale, ignore_errors=True)
+def _require_replaceable(out: Path, stage: str, *, overwrite: bool) -> None:
+    if out.is_mount():
+        raise OutputExists(f"{out} is a mount point, which cannot be replaced", hint="give a new folder below it")
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    if not overwrite:
+        raise OutputExists(f"{out} exists", hint="choose another --out or pass --overwrite")
+    try:
+        read_manifest(out, stage)
+    except LabelsyncError as e:
+        raise OutputExists(f"{out} is not replaced: {e.message}", hint="choose another --out, or delete it") from None
+
+
+def _recover(out: Path) -> None:
+    """Undo what killed runs left for this `out`; the lock is held, so none of it is in use."""
+    old = _old(out)
+    if old.exists() and not out.exists():  # killed between the two renames of _swap
+        old.rename(out)
+    left = re.compile(rf"\.{re.escape(out.name)}\.([0-9a-f]{{8}}|old)\.partial")  # "v1" must not match ".v1.0.*"
+    for path in out.parent.iterdir():
+        if left.fullmatch(path.name):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def _swap(work: Path, out: Path) -> None:
@@ -277,10 +299,18 @@ def _swap(work: Path, out: Path) -> None:
     if not out.exists():
         work.rename(out)
         return
-    old = work.with_name(f".{out.name}.old.partial")
+    old = _old(out)
     out.rename(old)
-    work.rename(out)
-    shutil.rmtree(old, ignore_errors=True) if old.is_dir() else old.unlink()
+    try:
+        work.rename(out)
+    except BaseException:
+        old.rename(out)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(out: Path) -> Path:
+    return out.with_name(f".{out.name}.old.partial")
 
 
 # -------------------------------------------------------------------- the asset cache
@@ -289,8 +319,11 @@ def _swap(work: Path, out: Path) -> None:
 def asset_key(url: str) -> str:
     """What an asset is called whatever signature its URL carries today: the URL without the signing parameters."""
     parts = urlsplit(url)
-    query = [(k, v) for k, v in parse_qsl(parts.query, keep_blank_values=True) if not _SIGNATURE.match(k)]
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(query), ""))
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    names = {k.lower() for k, _ in query}
+    signing = {word for signer, words in _SIGNED_BY.items() if signer in names for word in words}
+    kept = [(k, v) for k, v in query if k.lower() not in signing and not _SIGNATURE.fullmatch(k)]
+    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(kept), ""))
 
 
 def default_cache() -> Path:
