@@ -1,10 +1,11 @@
 """Faults that a loopback server makes on request: the answers a network gives on a bad day.
 
-    server.faults.status(503, path="/commit/", times=2)        two 503s, then all is well again
-    server.faults.drop_response(method="POST", path="/commit/")  the work is done, its answer is lost
+server.faults.status(503, path="/commit/", times=2)        two 503s, then all is well again
+server.faults.drop_response(method="POST", path="/commit/")  the work is done, its answer is lost
 """
 
 import re
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -110,8 +111,7 @@ def answer(fault: Fault, app: App, environ: dict[str, Any], start_response: Star
     if fault.kind == "status":
         return _error(fault, environ, start_response)
     if fault.kind == "drop_response":
-        for _ in app(environ, lambda *_: None):  # the body is made and thrown away
-            pass
+        _exhaust(app(environ, lambda *_: None))
     elif fault.kind == "cut_request":
         environ["wsgi.input"].read(fault.after)
     elif fault.kind == "cut":
@@ -132,15 +132,29 @@ def _error(fault: Fault, environ: dict[str, Any], start_response: StartResponse)
 
 def _cut(fault: Fault, chunks: Iterable[bytes], environ: dict[str, Any]) -> Iterator[bytes]:
     left = fault.after
-    for chunk in chunks:
-        yield chunk[:left]
-        left -= len(chunk)
-        if left <= 0:
-            _hang_up(environ)
+    try:
+        for chunk in chunks:
+            yield chunk[:left]
+            left -= len(chunk)
+            if left <= 0:
+                _hang_up(environ)
+    finally:
+        _close(chunks)
+
+
+def _exhaust(chunks: Iterable[bytes]) -> None:
+    try:
+        for _ in chunks:
+            pass
+    finally:
+        _close(chunks)
+
+
+def _close(chunks: Iterable[bytes]) -> None:
+    if hasattr(chunks, "close"):
+        chunks.close()  # a file behind an answer; WSGI leaves it to whoever took the answer
 
 
 def _hang_up(environ: dict[str, Any]) -> Iterable[bytes]:
-    import socket
-
     environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
     raise ConnectionAbortedError("injected fault")  # werkzeug takes it for a client that went away

@@ -38,9 +38,7 @@ class Log(list[Request]):
     def find(self, method: str = "", path: str = "", server: str = "") -> list[Request]:
         """The requests whose method, path and server match the regular expressions (empty = any)."""
         return [
-            r
-            for r in self
-            if re.search(method, r.method) and re.search(path, r.path) and re.search(server, r.server)
+            r for r in self if re.search(method, r.method) and re.search(path, r.path) and re.search(server, r.server)
         ]
 
 
@@ -94,7 +92,7 @@ class _Recorder:
         environ["wsgi.input"] = _Counted(environ["wsgi.input"], request, int(environ.get("CONTENT_LENGTH") or -1))
 
         def started(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
-            request.status = int(status.split()[0])
+            request.status = int(status.split(maxsplit=1)[0])
             return start_response(status, headers, *rest)
 
         fault: Fault | None = self.faults.take(method=request.method, path=raw, server=self.name)
