@@ -257,7 +257,7 @@ def test_a_number_that_a_removed_class_had_is_a_new_class():
     ],
 )
 def test_a_known_name_on_another_number_is_refused(categories):
-    with pytest.raises(TaxonomyError, match="'(road|curb)' was number . and is now .*--allow-renumbering") as e:
+    with pytest.raises(TaxonomyError, match=r"'(road|curb)' was number . and is now .*--allow-renumbering") as e:
         FIRST.extended(categories)
     assert e.value.details
 

@@ -1,0 +1,434 @@
+"""Files are whole or not there: writes, manifests, stage folders, locks, the asset cache."""
+
+import errno
+import json
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labelsync import store
+from labelsync.errors import DatasetNotFound, LabelsyncError, OutputExists, OutputLocked
+from labelsync.labels import Category, from_categories
+from labelsync.records import from_json, to_json
+
+LABELS = from_categories([Category(0, "road"), Category(7, "curb")])
+
+
+def finish(folder: Path, stage: str = "convert", text: str = "content", **options) -> store.Manifest:
+    with store.stage_folder(folder, stage=stage, **options) as work:
+        store.write_text(work / "data" / "part.txt", text)
+        return store.write_manifest(work, stage, inputs={}, settings={}, summary={})
+
+
+def everything(folder: Path) -> set[str]:
+    """Names of all files and folders, hidden ones too, without the lock files."""
+    return {p.relative_to(folder).as_posix() for p in folder.rglob("*") if not p.name.endswith(".lock")}
+
+
+# ---------------------------------------------------------------- one file
+
+
+def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
+    path = tmp_path / "file"
+    path.write_text("old")
+    with pytest.raises(OSError, match="No space"), store.replacing(path) as temporary:
+        temporary.write_text("half of the n")
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    assert path.read_text() == "old"
+    assert everything(tmp_path) == {"file"}
+
+
+def test_a_file_is_never_seen_half_written(tmp_path):
+    with store.replacing(tmp_path / "file") as temporary:
+        temporary.write_text("new")
+        assert not (tmp_path / "file").exists()
+    assert everything(tmp_path) == {"file"}
+
+
+def test_files_have_the_users_mode_from_many_threads_too(tmp_path):
+    old = os.umask(0o027)
+    try:
+        with ThreadPoolExecutor(8) as pool:
+            list(pool.map(lambda i: store.write_bytes(tmp_path / f"{i}", b"x"), range(200)))
+    finally:
+        assert os.umask(old) == 0o027  # nobody changed it for the process
+    assert {p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {0o640}
+
+
+def test_a_link_shares_the_content_and_leaves_the_sources_mode(tmp_path):
+    source, target = tmp_path / "source", tmp_path / "deep" / "target"
+    source.write_text("x")
+    source.chmod(0o444)
+    store.link_or_copy(source, target)
+    store.link_or_copy(source, target)  # again is as good as once
+    assert target.samefile(source)
+    assert source.stat().st_mode & 0o777 == 0o444
+    assert everything(tmp_path) == {"source", "deep", "deep/target"}
+
+
+def test_a_file_system_that_cannot_link_gets_a_copy(tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(errno.EXDEV, "cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    (tmp_path / "source").write_text("x")
+    store.link_or_copy(tmp_path / "source", tmp_path / "target")
+    assert (tmp_path / "target").read_text() == "x"
+    assert not (tmp_path / "target").samefile(tmp_path / "source")
+
+
+def test_a_digest_of_data_does_not_depend_on_key_order():
+    assert store.digest_of({"a": 1, "b": [2]}) == store.digest_of({"b": [2], "a": 1})
+    assert store.digest_of({"a": 1}) != store.digest_of({"a": 2})
+    assert store.digest_of({"name": "\ud800"})  # half of a surrogate pair, as JSON files may hold
+
+
+# ---------------------------------------------------------------- manifests
+
+
+def test_a_manifest_names_every_file_by_its_digest(tmp_path):
+    manifest = finish(tmp_path / "out")
+    assert set(manifest.files) == {"data/part.txt"}
+    assert manifest.files["data/part.txt"] == store.FileEntry(store.sha256(b"content"), 7)
+    assert store.read_manifest(tmp_path / "out", "convert") == manifest
+    assert store.verify_files(tmp_path / "out", manifest) == []
+
+
+def test_a_changed_or_missing_file_is_found(tmp_path):
+    manifest = finish(tmp_path / "out")
+    part = tmp_path / "out/data/part.txt"
+    part.write_text("CONTENT")
+    assert store.verify_files(tmp_path / "out", manifest) == ["data/part.txt"]
+    part.unlink()
+    assert store.verify_files(tmp_path / "out", manifest) == ["data/part.txt"]
+
+
+def test_the_same_input_gives_the_same_digest_whatever_the_clock(tmp_path, monkeypatch):
+    one = finish(tmp_path / "one")
+    monkeypatch.setattr(store, "_version", lambda: "another")
+    two = finish(tmp_path / "two")
+    assert two.version == "another"
+    assert one.digest == two.digest
+    assert finish(tmp_path / "three", text="other").digest != one.digest
+
+
+def test_the_fingerprint_is_known_before_the_stage_runs(tmp_path):
+    manifest = finish(tmp_path / "out")
+    assert manifest.fingerprint == store.fingerprint("convert", {}, {})
+    assert manifest.fingerprint != store.fingerprint("convert", {}, {"unlabeled": "class"})
+    assert manifest.fingerprint != store.fingerprint("convert", {"release": "1"}, {})
+    assert manifest.fingerprint == finish(tmp_path / "other", text="other").fingerprint
+
+
+def test_a_label_map_travels_in_the_manifest_and_in_its_digest(tmp_path):
+    def write(folder, labels):
+        folder.mkdir()
+        return store.write_manifest(folder, "convert", inputs={}, settings={}, summary={}, labels=labels)
+
+    manifest = write(tmp_path / "a", LABELS)
+    assert store.read_manifest(tmp_path / "a").labels == LABELS
+    assert manifest.digest != write(tmp_path / "b", LABELS.extended([Category(0, "street")])[0]).digest
+
+
+def test_excluded_folders_are_not_part_of_the_manifest(tmp_path):
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints/state").write_text("x")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/checkpoints").write_text("x")
+    manifest = store.write_manifest(
+        tmp_path, "train", inputs={}, settings={}, summary={}, exclude=("checkpoints", "absent")
+    )
+    assert set(manifest.files) == {"data/checkpoints"}
+
+
+names = st.text(min_size=1, max_size=5)
+manifests = st.builds(
+    store.Manifest,
+    stage=names,
+    digest=names,
+    fingerprint=names,
+    inputs=st.dictionaries(names, names, max_size=3),
+    settings=st.dictionaries(names, st.none() | st.booleans() | st.integers() | names | st.lists(names), max_size=3),
+    summary=st.dictionaries(names, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
+    files=st.dictionaries(names, st.builds(store.FileEntry, names, st.integers(0, 1 << 40)), max_size=3),
+    labels=st.none() | st.just(LABELS),
+    version=names,
+    created=names,
+)
+
+
+@given(manifests)
+def test_a_manifest_survives_json(manifest):
+    assert from_json(store.Manifest, to_json(manifest)) == manifest
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda p: None, "does not exist"),
+        (lambda p: p.mkdir(), "no manifest.json"),
+        (lambda p: finish(p, "pull"), "made by labelsync pull, not convert"),
+    ],
+)
+def test_a_folder_that_is_no_such_stage_is_not_found(tmp_path, make, says):
+    make(tmp_path / "in")
+    with pytest.raises(DatasetNotFound, match=says):
+        store.read_manifest(tmp_path / "in", "convert")
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("", "is not what labelsync writes"),
+        ('{"stage": "con', "is not what labelsync writes"),
+        ('{"format": 1}', "is not what labelsync writes"),
+        ("[]", "is not what labelsync writes"),
+        ('{"format": 2, "version": "3.1", "unheard of": 1}', "labelsync 3.1, which is newer; upgrade"),
+    ],
+)
+def test_a_damaged_or_newer_manifest_is_told_apart(tmp_path, text, says):
+    (tmp_path / "manifest.json").write_text(text)
+    with pytest.raises(LabelsyncError, match=says):
+        store.read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "data/../../x", "..\\x", "C:x"])
+def test_a_manifest_cannot_name_files_outside_its_folder(tmp_path, name):
+    manifest = finish(tmp_path / "out")
+    bad = replace(manifest, files={name: store.FileEntry("0", 0)})
+    (tmp_path / "out/manifest.json").write_text(to_json(bad))
+    with pytest.raises(LabelsyncError, match="not below"):
+        store.read_manifest(tmp_path / "out")
+
+
+# ---------------------------------------------------------------- stage folders
+
+
+def test_a_stage_that_fails_leaves_nothing(tmp_path):
+    with pytest.raises(KeyboardInterrupt), store.stage_folder(tmp_path / "out") as work:
+        store.write_text(work / "half", "x")
+        raise KeyboardInterrupt
+    assert everything(tmp_path) == set()
+
+
+def test_a_folder_appears_only_when_it_is_finished(tmp_path):
+    with store.stage_folder(tmp_path / "a" / "out") as work:
+        store.write_text(work / "part", "x")
+        assert not (tmp_path / "a/out").exists()
+    assert everything(tmp_path) == {"a", "a/out", "a/out/part"}
+
+
+def test_an_empty_folder_is_filled(tmp_path):
+    (tmp_path / "out").mkdir()
+    finish(tmp_path / "out")
+    assert store.read_manifest(tmp_path / "out")
+
+
+def test_a_folder_that_exists_is_kept_without_overwrite(tmp_path):
+    finish(tmp_path / "out", text="old")
+    with pytest.raises(OutputExists, match="--overwrite"):
+        finish(tmp_path / "out", text="new")
+    assert (tmp_path / "out/data/part.txt").read_text() == "old"
+
+
+def test_overwrite_replaces_what_the_same_stage_left(tmp_path):
+    finish(tmp_path / "out", text="old")
+    finish(tmp_path / "out", text="new", overwrite=True)
+    assert (tmp_path / "out/data/part.txt").read_text() == "new"
+    assert everything(tmp_path) == {"out", "out/data", "out/data/part.txt", "out/manifest.json"}
+
+
+def test_overwrite_keeps_the_old_folder_until_the_new_one_is_whole(tmp_path):
+    finish(tmp_path / "out", text="old")
+    with pytest.raises(OSError, match="full"), store.stage_folder(tmp_path / "out", overwrite=True) as work:
+        store.write_text(work / "half", "x")
+        raise OSError("full")
+    assert (tmp_path / "out/data/part.txt").read_text() == "old"
+    assert everything(tmp_path) == {"out", "out/data", "out/data/part.txt", "out/manifest.json"}
+
+
+@pytest.mark.parametrize("work", ["a photo", "another stage", "a file", "a broken manifest"])
+def test_overwrite_never_deletes_other_work(tmp_path, work):
+    out = tmp_path / "out"
+    if work == "a file":
+        out.write_text("precious")
+    elif work == "another stage":
+        finish(out, "pull", text="precious")
+    else:
+        out.mkdir()
+        (out / ("manifest.json" if work == "a broken manifest" else "photo.jpg")).write_text("precious")
+    before = everything(tmp_path)
+    with pytest.raises(OutputExists, match="is not replaced"):
+        finish(out, "convert", overwrite=True)
+    assert everything(tmp_path) == before
+
+
+def test_a_mount_point_is_refused_before_the_work(tmp_path, monkeypatch):
+    (tmp_path / "out").mkdir()
+    monkeypatch.setattr(Path, "is_mount", lambda self: self.name == "out")
+    with pytest.raises(OutputExists, match="mount point"):
+        finish(tmp_path / "out")
+
+
+def test_a_link_to_a_folder_is_followed(tmp_path):
+    finish(tmp_path / "disk" / "v1", text="old")
+    (tmp_path / "out").symlink_to(tmp_path / "disk/v1")
+    finish(tmp_path / "out", text="new", overwrite=True)
+    assert (tmp_path / "out").is_symlink()
+    assert (tmp_path / "disk/v1/data/part.txt").read_text() == "new"
+
+
+def test_what_a_killed_run_left_is_swept_and_a_neighbours_work_is_not(tmp_path):
+    for name in (".v1.01234567.partial", ".v1.0.01234567.partial", ".v1.notes.partial", ".v2.01234567.partial"):
+        (tmp_path / name).mkdir()
+    finish(tmp_path / "v1")
+    left = {n for n in everything(tmp_path) if n.endswith(".partial")}
+    assert left == {".v1.0.01234567.partial", ".v1.notes.partial", ".v2.01234567.partial"}
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from labelsync import store
+
+step, out = sys.argv[1], Path(sys.argv[2])
+rename, renames = Path.rename, []
+
+def kill(self, target):
+    renames.append(target)
+    if len(renames) == int(step):
+        os._exit(9)
+    return rename(self, target)
+
+Path.rename = kill
+with store.stage_folder(out, overwrite=True) as work:
+    store.write_text(work / "data/part.txt", "new")
+    store.write_manifest(work, "convert", inputs={}, settings={}, summary={})
+"""
+
+
+@pytest.mark.parametrize("step", [1, 2])
+def test_a_kill_during_the_swap_loses_nothing(tmp_path, step):
+    out = tmp_path / "out"
+    finish(out, text="old")
+    assert subprocess.run([sys.executable, "-c", KILLED, str(step), str(out)], check=False).returncode == 9
+    with pytest.raises(OutputExists):
+        finish(out, text="never")
+    assert (out / "data/part.txt").read_text() == "old"
+    assert everything(tmp_path) == {"out", "out/data", "out/data/part.txt", "out/manifest.json"}
+
+
+def test_a_second_run_on_one_folder_is_refused_at_once(tmp_path):
+    with store.stage_folder(tmp_path / "out"), pytest.raises(OutputLocked, match="another labelsync is writing"):
+        finish(tmp_path / "out")
+    finish(tmp_path / "out", overwrite=True, stage="")  # free again
+
+
+def test_a_folder_that_appeared_meanwhile_is_seen(tmp_path, monkeypatch):
+    acquire = store.filelock.FileLock.acquire
+
+    def late(self, *args, **kwargs):
+        lock = acquire(self, *args, **kwargs)
+        (tmp_path / "out").mkdir(exist_ok=True)
+        (tmp_path / "out/file").write_text("of the run that just ended")
+        return lock
+
+    monkeypatch.setattr(store.filelock.FileLock, "acquire", late)
+    with pytest.raises(OutputExists):
+        finish(tmp_path / "out")
+
+
+# ---------------------------------------------------------------- the asset cache
+
+AWS = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20240101T000000Z&X-Amz-Signature=abc"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        AWS,
+        AWS.lower(),
+        "AWSAccessKeyId=A&Expires=1&Signature=s",
+        "GoogleAccessId=a&Expires=1&Signature=s",
+        "X-Goog-Algorithm=a&X-Goog-Signature=s",
+        "Policy=p&Signature=s&Key-Pair-Id=k",
+        "sv=2024-01-01&st=1&se=2&sr=b&sp=r&sig=s",
+    ],
+)
+def test_a_new_signature_is_the_same_asset(query):
+    url = "https://bucket.example/a/b.png"
+    assert store.asset_key(f"{url}?{query}#part") == url
+    assert store.asset_key(f"{url}?id=3&{query}") == f"{url}?id=3"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "https://bucket.example/a/c.png?id=1",
+        "https://other.example/a/b.png?id=1",
+        "http://bucket.example/a/b.png?id=1",
+        "https://bucket.example/a/b.png?id=2",
+        "https://bucket.example/a/b.png?id=1&st=7",  # a plain word where nothing is signed
+        "https://bucket.example/a/b.png?id=1&policy=strict",
+        "https://bucket.example/a/b.png?id=",
+        "https://bucket.example/a/b.png",
+    ],
+)
+def test_another_name_is_another_asset(other):
+    assert store.asset_key(other) != store.asset_key(f"https://bucket.example/a/b.png?id=1&{AWS}")
+
+
+def test_an_asset_is_found_under_its_next_signature(tmp_path):
+    cache = store.AssetCache(tmp_path)
+    blob = cache.add("https://x/a.png?X-Amz-Signature=1", b"bytes")
+    assert cache.find("https://x/a.png?X-Amz-Signature=2") == blob
+    assert blob.read_bytes() == b"bytes"
+    assert cache.find("https://x/b.png") is None
+
+
+def test_equal_bytes_of_two_urls_are_kept_once(tmp_path):
+    cache = store.AssetCache(tmp_path)
+    assert cache.add("https://x/a.png", b"same") == cache.add("https://x/b.png", b"same")
+    assert cache.add("https://x/c.png", b"other") != cache.find("https://x/a.png")
+    assert len(list((tmp_path / "objects").rglob("*"))) == 4  # two of them, each in a folder
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "entry cut", "entry of another kind"])
+def test_a_damaged_asset_is_as_good_as_not_there(tmp_path, damage):
+    cache = store.AssetCache(tmp_path)
+    blob = cache.add("https://x/a.png", b"bytes")
+    (entry,) = (tmp_path / "urls").rglob("*.json")
+    blob.chmod(0o644)
+    match damage:
+        case "cut":
+            blob.write_bytes(b"by")
+        case "gone":
+            blob.unlink()
+        case "entry cut":
+            entry.write_text('{"sha')
+        case _:
+            entry.write_text("[1]")
+    assert cache.find("https://x/a.png") is None
+    assert cache.add("https://x/a.png", b"bytes").read_bytes() == b"bytes"
+    assert cache.find("https://x/a.png") == blob
+
+
+def test_the_cache_holds_no_signature(tmp_path):
+    store.AssetCache(tmp_path).add(f"https://x/a.png?{AWS}", b"bytes")
+    (entry,) = (tmp_path / "urls").rglob("*.json")
+    assert json.loads(entry.read_text())["url"] == "https://x/a.png"
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("LABELSYNC_CACHE", str(tmp_path / "mine"))
+    assert store.AssetCache().root == tmp_path / "mine"
+    monkeypatch.delenv("LABELSYNC_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert store.AssetCache().root == tmp_path / "xdg/labelsync"
