@@ -1,17 +1,18 @@
 """Options that several commands share, and how records read for people."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import click
+from click.decorators import FC
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on stdout, nothing else.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what lies at the output path.")
 
 
-def out_option(what: str, *, required: bool = True, default: Path | None = None) -> "click.decorators.FC":  # type: ignore[type-var]
+def out_option(what: str, *, required: bool = True, default: Path | None = None) -> Callable[[FC], FC]:
     """`--out PATH`, the folder or file a verb leaves."""
-    return click.option(  # type: ignore[return-value]
+    return click.option(
         "--out",
         type=click.Path(path_type=Path),
         required=required,

@@ -1,0 +1,164 @@
+"""Images and bitmaps into the asset cache: in parallel, checked before they count, never twice.
+
+A file counts when it opens as an image and ends where its format says; only then is it cached under its URL. So an
+interrupted pull goes on where it was, and a broken file never hides behind a good name.
+"""
+
+import sys
+import threading
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+
+from tqdm import tqdm
+
+from labelsync.errors import AssetError, BitmapError
+from labelsync.pixels.image import opened
+from labelsync.release.transport import FetchError, Session, fetch, shown
+from labelsync.store import AssetCache
+
+Kind = Literal["image", "bitmap"]
+
+GIVE_UP_AFTER = 8  # files in a row that a host did not answer for, each with its retries
+
+_EXTENSIONS = (
+    (b"\xff\xd8\xff", "jpg"),
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"GIF8", "gif"),
+    (b"BM", "bmp"),
+    (b"II*\0", "tif"),
+    (b"MM\0*", "tif"),
+)
+_ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
+
+
+@dataclass(frozen=True)
+class Asset:
+    """One file that a release needs: an http(s) URL, or a path beside a release file named by path."""
+
+    location: str | Path
+    kind: Kind
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """Where a checked asset lies. `downloaded` = bytes that came over the network for it, 0 if it was there."""
+
+    path: Path
+    downloaded: int
+    origin: Literal["network", "cache", "folder"]
+
+
+def fetch_assets(
+    assets: Collection[Asset], *, cache: AssetCache, workers: int
+) -> tuple[dict[Asset, Fetched], dict[Asset, str]]:
+    """Every asset once: what was fetched, and for the others the reason that reads after "image" or "bitmap".
+
+    A host that leaves `GIVE_UP_AFTER` files in a row unanswered is not asked for the rest.
+    """
+    fetched: dict[Asset, Fetched] = {}
+    failed: dict[Asset, str] = {}
+    unique = list(dict.fromkeys(assets))
+    with (
+        Session(connections=workers) as session,
+        ThreadPoolExecutor(workers, thread_name_prefix="pull") as pool,
+        tqdm(total=len(unique), desc="assets", unit="file", disable=None, file=sys.stderr) as bar,
+    ):
+        hosts = _Hosts()
+        futures = {pool.submit(_fetch_one, a, session, cache, hosts): a for a in unique}
+        try:
+            for future in as_completed(futures):
+                try:
+                    fetched[futures[future]] = future.result()
+                except AssetError as e:
+                    failed[futures[future]] = e.message
+                bar.update()
+        except BaseException:  # Ctrl-C, a full disk: what is under way may end, the rest never starts
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return fetched, failed
+
+
+def check_asset(data: bytes, *, kind: Kind) -> None:
+    """Raises BitmapError with the reason unless `data` is a whole image file (a whole PNG, for a bitmap).
+
+    The end marker is the quick proof. Some cameras write on behind it, so a file without one is decoded to tell.
+    """
+    with opened(data) as image:
+        if kind == "bitmap" and image.format != "PNG":
+            raise BitmapError(f"a bitmap is a PNG, this is {image.format}")
+        end = _ENDS.get(image.format or "")
+        if end is None or not data[-64:].rstrip(b"\0\r\n ").endswith(end):
+            image.load()
+
+
+def extension_of(head: bytes) -> str:
+    """File extension for image bytes, by their first 16; neither the URL nor the sample's name is asked."""
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    if head[4:8] == b"ftyp":
+        return "avif" if head[8:12] == b"avif" else "heic"
+    return next((ext for magic, ext in _EXTENSIONS if head.startswith(magic)), "img")
+
+
+# -------------------------------------------------------------------- one asset
+
+
+class _Hosts:
+    """Counts unanswered files in a row per host, so that 10,000 files of a dead host do not cost 10,000 timeouts."""
+
+    def __init__(self) -> None:
+        self._silent: dict[str, int] = {}
+        self._lock = threading.Lock()
+
+    def require(self, host: str) -> None:
+        """Raises AssetError if the host has been given up."""
+        with self._lock:
+            if self._silent.get(host, 0) >= GIVE_UP_AFTER:
+                raise AssetError(f"not tried, {host} left {GIVE_UP_AFTER} files in a row unanswered")
+
+    def report(self, host: str, *, answered: bool) -> None:
+        """One file more."""
+        with self._lock:
+            self._silent[host] = 0 if answered else self._silent.get(host, 0) + 1
+
+
+def _fetch_one(asset: Asset, session: Session, cache: AssetCache, hosts: _Hosts) -> Fetched:
+    if isinstance(asset.location, Path):
+        return _read_local(asset.location, asset.kind)
+    url = asset.location
+    if (known := cache.find(url)) is not None and _fits(known, asset.kind):
+        return Fetched(known, 0, "cache")
+    host = urlsplit(url).netloc.rpartition("@")[2]
+    hosts.require(host)
+    try:
+        data = fetch(session, url, check=lambda d: check_asset(d, kind=asset.kind))
+    except FetchError as e:
+        hosts.report(host, answered=not e.unreachable)
+        raise AssetError(f"{shown(url)}: {e.reason}") from None
+    hosts.report(host, answered=True)
+    return Fetched(cache.add(url, data), len(data), "network")
+
+
+def _read_local(path: Path, kind: Kind) -> Fetched:
+    try:
+        check_asset(path.read_bytes(), kind=kind)
+    except BitmapError as e:
+        raise AssetError(f"{path.name}: {e.message}") from None
+    except OSError as e:
+        raise AssetError(f"{path.name}: {e.strerror}") from None
+    return Fetched(path, 0, "folder")
+
+
+def _fits(path: Path, kind: Kind) -> bool:
+    """Whether a cached file, checked as an image once, can be a bitmap too."""
+    return kind == "image" or extension_of(head_of(path)) == "png"
+
+
+def head_of(path: Path) -> bytes:
+    """The first 16 bytes of a file."""
+    with path.open("rb") as f:
+        return f.read(16)

@@ -1,0 +1,191 @@
+"""The only importer of the Segments.ai SDK: a release's file by name.
+
+The SDK is used as it is, through a session of ours (`transport.Session`), because its own has no timeouts and sleeps
+as long as any Retry-After says. What it raises is sorted by HTTP status: its own sorting goes by words in the body.
+"""
+
+import logging
+import os
+import time
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import pydantic
+import requests
+from segments import SegmentsClient
+from segments import exceptions as sdk
+from tqdm import tqdm
+
+from labelsync.errors import AuthError, LabelsyncError, OptionError, ReleaseNotFound, ReleaseNotReady, ServiceError
+from labelsync.release.transport import FetchError, Session, failure_of, fetch, shown, status_text
+
+DEFAULT_URL = "https://api.segments.ai/"
+
+_POLL_SECONDS = (0.5, 10.0)  # the first pause and the longest
+_KEY_HINT = "make a key at https://segments.ai/account and set SEGMENTS_API_KEY to it"
+
+# The SDK logs an error on its way to raising it; without a handler that would be a second line on stderr.
+logging.getLogger("segments").addHandler(logging.NullHandler())
+
+
+class _Client(SegmentsClient):
+    """The SDK's client on bounded sessions; nothing else differs."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        super().__setattr__(name, Session() if isinstance(value, requests.Session) else value)
+
+
+def fetch_release(dataset: str, release: str, *, wait: float) -> bytes:
+    """The release file of "owner/name" at `release`; a PENDING release is waited for at most `wait` seconds.
+
+    Reads SEGMENTS_API_KEY, and SEGMENTS_API_URL for another deployment than segments.ai.
+
+    Raises:
+        AuthError: no key, or one that is refused.
+        ReleaseNotFound: no such dataset or release (the releases there are named).
+        ReleaseNotReady: still PENDING after `wait`, or FAILED.
+        ServiceError: the server cannot be reached, fails, or does not speak the API.
+    """
+    url = _api_url()
+    client = _connect(url)
+    try:
+        attributes = _wait_until_ready(client, dataset, release, wait=wait, url=url)
+    finally:
+        client.close()
+    location = getattr(attributes, "signed_url", None) or getattr(attributes, "url", None)
+    if not location:
+        raise ServiceError(f"release {release!r} of {dataset} is ready but has no file", hint="make a new release")
+    with Session() as session:  # a session of its own: the storage host never sees the key
+        try:
+            return fetch(session, str(location))
+        except FetchError as e:
+            raise ServiceError(
+                f"the file of release {release!r} of {dataset} at {shown(str(location))}: {e.reason}",
+                hint="run it again in a minute",
+            ) from None
+
+
+# -------------------------------------------------------------------- steps
+
+
+def _api_url() -> str:
+    url = os.environ.get("SEGMENTS_API_URL") or DEFAULT_URL
+    try:
+        parts = urlsplit(url)
+        usable = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.path in ("", "/")
+        usable = usable and not parts.query and not parts.username and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:  # the SDK would silently drop a path
+        raise OptionError(
+            f"SEGMENTS_API_URL is not the root of a server: {shown(url)}", hint=f"write it as {DEFAULT_URL}"
+        )
+    return url
+
+
+def _connect(url: str) -> _Client:
+    key = os.environ.get("SEGMENTS_API_KEY", "").strip()
+    if not key:
+        raise AuthError("SEGMENTS_API_KEY is not set", hint=_KEY_HINT)
+    if not (key.isascii() and key.isprintable()) or " " in key:  # requests would quote it in its error
+        raise AuthError("SEGMENTS_API_KEY has characters that no key has", hint=_KEY_HINT)
+    try:
+        return _Client(key, url)
+    except Exception as e:  # noqa: BLE001 - AttributeError and JSONDecodeError are among what it raises
+        raise _sorted(e, url) from None
+
+
+def _wait_until_ready(client: _Client, dataset: str, release: str, *, wait: float, url: str) -> Any:
+    """The `attributes` of the release once it has SUCCEEDED."""
+    deadline, pause = time.monotonic() + wait, _POLL_SECONDS[0]
+    with tqdm(desc=f"waiting for {dataset}@{release}", bar_format="{desc} {elapsed}", disable=None) as bar:
+        while True:
+            found = _get_release(client, dataset, release, url=url)
+            if found.status == "SUCCEEDED":
+                return found.attributes
+            if found.status != "PENDING":
+                raise ReleaseNotReady(
+                    f"release {release!r} of {dataset} is {found.status} on the server",
+                    hint="delete it there and make a new one",
+                )
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise ReleaseNotReady(
+                    f"release {release!r} of {dataset} is still PENDING after {wait:g} s",
+                    hint="run it again later, or raise --wait",
+                )
+            bar.update()
+            time.sleep(min(pause, left))
+            pause = min(2 * pause, _POLL_SECONDS[1])
+
+
+def _get_release(client: _Client, dataset: str, release: str, *, url: str) -> Any:
+    try:
+        return client.get_release(_quoted(dataset), quote(release, safe=""))  # the SDK quotes nothing
+    except Exception as e:  # noqa: BLE001
+        if not _is_missing(e):
+            raise _sorted(e, url) from None
+    try:
+        names = [r.name for r in client.get_releases(_quoted(dataset))]
+    except Exception as e:  # noqa: BLE001
+        if not _is_missing(e):
+            raise _sorted(e, url) from None
+        raise ReleaseNotFound(
+            f"no dataset {dataset} on {shown(url)}, or the key may not see it", hint="check owner and name"
+        ) from None
+    has = ", ".join(repr(n) for n in names[-10:]) or "none"
+    raise ReleaseNotFound(f"dataset {dataset} has no release {release!r}", hint=f"its releases: {has}") from None
+
+
+def _quoted(dataset: str) -> str:
+    return "/".join(quote(part, safe="") for part in dataset.split("/"))
+
+
+# -------------------------------------------------------------------- what the SDK raises
+
+
+def _status_of(error: BaseException | None) -> int:
+    """The HTTP status behind an SDK exception, 0 if there is none; the constructor hides it in the context."""
+    while error is not None:
+        response = getattr(getattr(error, "cause", None), "response", None)
+        if response is not None:
+            return int(response.status_code)
+        error = error.__cause__ or error.__context__
+    return 0
+
+
+def _is_missing(error: Exception) -> bool:
+    return _status_of(error) == 404 or (isinstance(error, sdk.NotFoundError) and _status_of(error) in (0, 400))
+
+
+def _sorted(error: Exception, url: str) -> LabelsyncError:
+    """The error of ours that an exception out of the SDK stands for."""
+    status, server = _status_of(error), shown(url)
+    if status in (401, 403) or (status == 0 and isinstance(error, sdk.AuthenticationError | sdk.AuthorizationError)):
+        return AuthError(f"{server} refuses the key in SEGMENTS_API_KEY ({status_text(status)})", hint=_KEY_HINT)
+    if status == 429 or isinstance(error, sdk.APILimitError):
+        return ServiceError(f"{server} limits the number of requests", hint="run it again in a few minutes")
+    if status == 404:
+        return ServiceError(f"{server} is no Segments.ai server ({status_text(status)})", hint="check SEGMENTS_API_URL")
+    if status:
+        return ServiceError(f"{server} answers {status_text(status)}", hint="run it again in a few minutes")
+    cause = _network_cause(error)
+    if cause is not None:
+        return ServiceError(f"{server}: {failure_of(cause).reason}", hint="check the network and SEGMENTS_API_URL")
+    if isinstance(error, sdk.SegmentsError | pydantic.ValidationError | AttributeError | TypeError | ValueError):
+        return ServiceError(
+            f"{server} answers something that is not the Segments.ai API", hint="check SEGMENTS_API_URL"
+        )
+    raise error  # not the SDK's, not the network's: a bug to be seen
+
+
+def _network_cause(error: BaseException | None) -> requests.RequestException | None:
+    """The exception of requests below an SDK exception, unless it is about the body (then the answer was no JSON)."""
+    while error is not None:
+        for candidate in (error, getattr(error, "cause", None)):
+            if isinstance(candidate, requests.exceptions.JSONDecodeError):
+                return None
+            if isinstance(candidate, requests.RequestException):
+                return candidate
+        error = error.__cause__ or error.__context__
+    return None

@@ -1,0 +1,223 @@
+"""`pull`: a release, with every image and instance bitmap its labels need, into a folder."""
+
+import math
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from labelsync import records
+from labelsync.errors import AssetError, DatasetNotFound, LabelsyncError, OptionError, SamplesFailed
+from labelsync.records import Ledger, LedgerRow, PullRecord, Release, Sample
+from labelsync.release.assets import Asset, Fetched, extension_of, fetch_assets, head_of
+from labelsync.release.folder import BITMAPS, IMAGES, LEDGER, RELEASE, file_stem, release_digest
+from labelsync.release.parse import default_name, parse_release
+from labelsync.release.sources import ReleaseFile, read_source
+from labelsync.store import (
+    AssetCache,
+    Manifest,
+    digest_of,
+    fingerprint,
+    link_or_copy,
+    read_manifest,
+    sha256_file,
+    stage_folder,
+    write_bytes,
+    write_manifest,
+    write_text,
+)
+
+
+def pull(
+    source: str | Path,
+    *,
+    out: str | Path | None = None,
+    labelset: str = "ground-truth",
+    wait: float = 600.0,
+    workers: int = 16,
+    allow_failed: int = 0,
+    overwrite: bool = False,
+) -> PullRecord:
+    """Fetch a release into a folder: release.json, images, instance bitmaps, ledger, manifest.
+
+    Samples with a label in `labelset`, whatever its status, get their image and bitmap; the others are rows of the
+    ledger. Files go through a cache that all rounds share, so a second round fetches only what is new.
+
+    Args:
+        source: "owner/dataset@release" (key in SEGMENTS_API_KEY, server in SEGMENTS_API_URL), or a release file by
+            path or http(s) URL.
+        out: the folder to make; None = "<dataset>-<release>" here.
+        wait: seconds to wait for a release that is PENDING.
+        workers: downloads at the same time.
+        allow_failed: number of samples that may fail without stopping the pull; they are in the ledger.
+        overwrite: replace another release's folder at `out`. The same release again needs no leave: if nothing is
+            missing there nothing is done, else it is completed.
+
+    Raises:
+        OptionError, AuthError, ServiceError, ReleaseNotFound, ReleaseNotReady, ReleaseFormatError: no release.
+        SamplesFailed: more than `allow_failed` samples failed; no folder is left, what was fetched stays cached.
+        OutputExists, OutputLocked: something else lies at `out`, or is being made there.
+    """
+    if workers < 1 or allow_failed < 0 or wait < 0 or math.isnan(wait):
+        raise OptionError(f"workers={workers}, allow_failed={allow_failed}, wait={wait}: one of them is out of range")
+    file = read_source(source, wait=wait)
+    release = parse_release(file.data, where=file.where, labelset=labelset)
+    plans = [_plan(sample, file) for sample in release.samples]
+    target = Path(default_name(release, where=file.where) if out is None else out)
+    inputs = {"release": release_digest(file.data, where=file.where)} | _local_inputs(plans, file)
+    settings = {"labelset": labelset}
+    old = _same(target, fingerprint("pull", inputs, settings))
+    if old is not None and _is_complete(target, old):
+        return _record(target, old, reused=len(old.files) - 1, unchanged=True)
+    with stage_folder(target, overwrite=overwrite or old is not None) as work:
+        assets = [a for p in plans for a in p.assets]
+        fetched, problems = fetch_assets(assets, cache=AssetCache(), workers=workers)
+        ledger = Ledger(tuple(_ledger_row(p, problems) for p in plans))
+        ledger.require_complete(release.samples)
+        _refuse_losses(ledger, allow_failed)
+        write_bytes(work / RELEASE, file.data)
+        for p, row in zip(plans, ledger.rows, strict=True):
+            if row.outcome == "pulled":
+                _place(p, fetched, work)
+        write_text(work / LEDGER, records.to_json(ledger) + "\n")
+        # release.json stands in the digest by `inputs`, which new signatures in its URLs do not change
+        manifest = write_manifest(
+            work, "pull", inputs=inputs, settings=settings, summary=_summary(release, ledger), exclude=(RELEASE,)
+        )
+    got = fetched.values()
+    return _record(
+        target,
+        manifest,
+        fetched=sum(f.origin != "cache" for f in got),
+        reused=sum(f.origin == "cache" for f in got),
+        bytes_fetched=sum(f.downloaded for f in got),
+    )
+
+
+# -------------------------------------------------------------------- what each sample needs
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """One sample and the files it needs; `problem` = why it has failed before anything was fetched."""
+
+    sample: Sample
+    image: Asset | None = None
+    bitmap: Asset | None = None
+    problem: str = ""
+
+    @property
+    def assets(self) -> tuple[Asset, ...]:
+        return tuple(a for a in (self.image, self.bitmap) if a is not None)
+
+
+def _plan(sample: Sample, file: ReleaseFile) -> _Plan:
+    label = sample.label
+    if sample.problem or label is None:
+        return _Plan(sample, problem=sample.problem)
+    if sample.image_url is None:
+        return _Plan(sample, problem="its image has no URL")
+    if label.bitmap_url is None and label.annotations:
+        return _Plan(sample, problem=f"its label has {len(label.annotations)} annotations and no bitmap URL")
+    try:
+        image = Asset(file.locate(sample.image_url), "image")
+        bitmap = None if label.bitmap_url is None else Asset(file.locate(label.bitmap_url), "bitmap")
+    except AssetError as e:
+        return _Plan(sample, problem=e.message)
+    return _Plan(sample, image, bitmap)
+
+
+def _local_inputs(plans: list[_Plan], file: ReleaseFile) -> dict[str, str]:
+    """Digest of the files beside a release file, which can change while the release file stays the same."""
+    paths = {a.location for p in plans for a in p.assets if isinstance(a.location, Path)}
+    if file.folder is None or not paths:
+        return {}
+    return {"files": digest_of({p.relative_to(file.folder).as_posix(): sha256_file(p) for p in sorted(paths)})}
+
+
+def _ledger_row(plan: _Plan, problems: Mapping[Asset, str]) -> LedgerRow:
+    sample = plan.sample
+    reasons = [f"{a.kind} {problems[a]}" for a in plan.assets if a in problems]
+    reason = plan.problem or "; ".join(reasons)
+    if reason:
+        return LedgerRow(sample.uuid, sample.name, "failed", reason, sample.label.status if sample.label else "")
+    if sample.label is None:
+        return LedgerRow(sample.uuid, sample.name, "unlabeled", "no label in this labelset")
+    return LedgerRow(sample.uuid, sample.name, "pulled", status=sample.label.status)
+
+
+def _refuse_losses(ledger: Ledger, allowed: int) -> None:
+    failed = ledger.failed
+    if len(failed) <= allowed:
+        return
+    first = failed[0]
+    more = f"; {len(failed) - 1} more of {len(ledger.rows)} samples failed" if len(failed) > 1 else ""
+    raise SamplesFailed(
+        f"sample {first.name!r} failed: {first.reason}{more}",
+        hint=f"what was fetched is kept; mend it and pull again, or pass --allow-failed {len(failed)}",
+        details=[f"{row.name!r} ({row.uuid}): {row.reason}" for row in failed] if more else (),
+    )
+
+
+# -------------------------------------------------------------------- the folder
+
+
+def _place(plan: _Plan, fetched: Mapping[Asset, Fetched], work: Path) -> None:
+    """Put a sample's files into the folder: links to the cache, copies of a user's own files."""
+    stem = file_stem(plan.sample.uuid)
+    for asset in plan.assets:
+        source = fetched[asset]
+        name = f"{stem}.{extension_of(head_of(source.path))}"
+        target = work / (IMAGES if asset.kind == "image" else BITMAPS) / name
+        if source.origin == "folder":  # a link would let an edit of the original change a finished folder
+            target.parent.mkdir(exist_ok=True)
+            shutil.copyfile(source.path, target)
+        else:
+            link_or_copy(source.path, target)
+
+
+def _same(target: Path, wanted: str) -> Manifest | None:
+    """The manifest at `target` if it is of the very same pull."""
+    try:
+        manifest = read_manifest(target, "pull")
+    except (DatasetNotFound, LabelsyncError):
+        return None
+    return manifest if manifest.fingerprint == wanted else None
+
+
+def _is_complete(target: Path, manifest: Manifest) -> bool:
+    """No sample failed that time, and every file is there with its size."""
+    if manifest.summary["outcomes"]["failed"] or not (target / RELEASE).is_file():
+        return False
+    files = ((target / name, entry.size) for name, entry in manifest.files.items())
+    return all(path.is_file() and path.stat().st_size == size for path, size in files)
+
+
+def _summary(release: Release, ledger: Ledger) -> dict[str, Any]:
+    return {
+        "release": release.name,
+        "dataset": release.dataset,
+        "samples": len(ledger.rows),
+        "outcomes": dict(ledger.totals),
+    }
+
+
+def _record(
+    target: Path,
+    manifest: Manifest,
+    *,
+    fetched: int = 0,
+    reused: int = 0,
+    bytes_fetched: int = 0,
+    unchanged: bool = False,
+) -> PullRecord:
+    return PullRecord(
+        path=str(target),
+        **manifest.summary,
+        fetched=fetched,
+        reused=reused,
+        bytes_fetched=bytes_fetched,
+        digest=manifest.digest,
+        unchanged=unchanged,
+    )
