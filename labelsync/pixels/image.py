@@ -12,27 +12,43 @@ from PIL import Image, ImageOps
 
 from labelsync.errors import BitmapError
 
+# People labelled images of that size on purpose; Pillow's hard limit (twice this) still holds. Set once and for all:
+# `warnings.catch_warnings` around every open would not be safe in threads.
+warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+
 
 def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
     """Image file bytes -> (H, W, 3) uint8 RGB, EXIF orientation applied.
 
-    Grey, palette, CMYK and alpha images become RGB (transparent pixels keep their colour); 16-bit grey is scaled to 8.
+    Grey, palette, CMYK and alpha images become RGB (transparent pixels keep their colour). 16-bit grey is scaled to 8
+    bits, unless no value needs more.
 
     Raises:
         BitmapError: not an image, or cut short.
     """
     with opened(data) as image:
-        upright = ImageOps.exif_transpose(image)
-        if upright.mode.startswith("I;16") or upright.mode == "I":
-            wide = np.asarray(upright).astype(np.uint32)
-            upright = Image.fromarray((wide >> (8 if wide.max(initial=0) > 255 else 0)).astype(np.uint8))
-        return np.asarray(upright.convert("RGB"))
+        return rgb(image)
+
+
+def rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
+    """A PIL image -> (H, W, 3) uint8 RGB, as `decode_image` does it."""
+    upright = ImageOps.exif_transpose(image)
+    if upright.mode.startswith("I;16") or upright.mode == "I":
+        wide = np.asarray(upright).astype(np.int64).clip(0, 65535)
+        upright = Image.fromarray((wide >> (8 if wide.max(initial=0) > 255 else 0)).astype(np.uint8))
+    return np.asarray(upright.convert("RGB"))
 
 
 def image_size(data: bytes) -> tuple[int, int]:
-    """(height, width) of image file bytes in the decoded frame, from the header alone."""
+    """(height, width) of image file bytes in the decoded frame; pixels are read only where the EXIF stands after them.
+
+    Raises:
+        BitmapError: not an image.
+    """
     with opened(data) as image:
         width, height = image.size
+        if image.format == "TIFF":  # Pillow turns these itself, and has done so in `size`
+            return height, width
         return (width, height) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
 
 
@@ -47,14 +63,11 @@ def encode_png(array: npt.NDArray[Any], *, level: int = 6) -> bytes:
 def opened(data: bytes) -> Iterator[Image.Image]:
     """A PIL image over bytes; every way Pillow fails inside the block is a BitmapError."""
     try:
-        with warnings.catch_warnings():
-            # The size was labelled by people on purpose; Pillow's own hard limit (twice this) still holds.
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-            with Image.open(io.BytesIO(data)) as image:
-                yield image
-    except BitmapError:
+        with Image.open(io.BytesIO(data)) as image:
+            yield image
+    except (BitmapError, MemoryError):
         raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+    except Exception as e:  # noqa: BLE001 - on a broken file Pillow raises struct.error, KeyError, zlib.error and others
         raise BitmapError(_reason(data, e)) from None
 
 
@@ -67,4 +80,6 @@ def _reason(data: bytes, error: Exception) -> str:
         return "it is an HTML or XML page, not an image"
     if "truncated" in str(error) or "broken" in str(error) or "unexpected end" in str(error):
         return f"the image is cut short ({error})"
+    if isinstance(error, Image.DecompressionBombError):
+        return str(error)
     return "it is not an image that Pillow can read"

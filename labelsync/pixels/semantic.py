@@ -23,16 +23,19 @@ def to_semantic(
 
     Args:
         instance: (H, W) uint32, 0 = unlabeled.
-        classes: instance id -> disk id; ids without pixels are allowed.
+        classes: instance id -> disk id; ids without pixels are allowed, and 0 and less can have none.
         unlabeled: disk id that instance id 0 gets.
         dtype: of the result, `LabelMap.dtype`.
 
     Raises:
-        BitmapError: a pixel has an id that `classes` does not know. Memory never depends on the size of an id.
+        BitmapError: a pixel has an id that `classes` does not know, or a class is too large for `dtype`. Memory never
+            depends on the size of an id.
     """
-    table = {0: unlabeled} | {i: c for i, c in classes.items() if i != 0}
+    table = {0: unlabeled} | {i: c for i, c in classes.items() if i > 0}
     keys = np.array(sorted(table), np.int64)
     values = np.array([table[int(k)] for k in keys], np.int64)
+    if int(values.max()) > np.iinfo(dtype).max:
+        raise BitmapError(f"class {int(values.max())} does not fit into {np.dtype(dtype).name}")
     top = int(instance.max(initial=0))
     if top < _DENSE:
         lookup = np.full(top + 1, -1, np.int32)
