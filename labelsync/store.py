@@ -1,4 +1,4 @@
-"""Files that are either whole or not there: atomic writes, digests, manifests, stage folders, locks, the asset cache.
+"""Files that are either whole or not there: atomic writes, digests, manifests, stage folders, locks.
 
 A stage folder is finished when its manifest.json exists; the manifest is written last. A stage builds its folder under
 a temporary name beside the target and renames it, so a kill leaves nothing that a later stage would take for done.
@@ -13,10 +13,9 @@ import secrets
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 import filelock
 
@@ -26,13 +25,6 @@ from labelsync.labels import LabelMap
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-
-# What storage services add to a URL to sign it; the rest of a query names the asset.
-_SIGNATURE = re.compile(r"x-amz-.*|x-goog-.*|response-content-.*", re.IGNORECASE)
-_SIGNED_BY = {  # plain words, which count as a signature only beside the one that signs
-    "signature": {"signature", "expires", "policy", "key-pair-id", "awsaccesskeyid", "googleaccessid"},
-    "sig": {"sig", "se", "sp", "sv", "sr", "st", "spr", "skoid", "sktid", "skt", "ske", "sks", "skv"},
-}
 
 
 # -------------------------------------------------------------------- bytes and files
@@ -311,60 +303,3 @@ def _swap(work: Path, out: Path) -> None:
 
 def _old(out: Path) -> Path:
     return out.with_name(f".{out.name}.old.partial")
-
-
-# -------------------------------------------------------------------- the asset cache
-
-
-def asset_key(url: str) -> str:
-    """What an asset is called whatever signature its URL carries today: the URL without the signing parameters."""
-    parts = urlsplit(url)
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    names = {k.lower() for k, _ in query}
-    signing = {word for signer, words in _SIGNED_BY.items() if signer in names for word in words}
-    kept = [(k, v) for k, v in query if k.lower() not in signing and not _SIGNATURE.fullmatch(k)]
-    return urlunsplit((parts.scheme, parts.netloc, parts.path, urlencode(kept), ""))
-
-
-def default_cache() -> Path:
-    """LABELSYNC_CACHE, else the user's cache folder."""
-    if given := os.environ.get("LABELSYNC_CACHE"):
-        return Path(given)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labelsync"
-
-
-@dataclass(frozen=True)
-class AssetCache:
-    """Assets by content, shared by all rounds and datasets: objects/ab/abcd.. and one small file per URL."""
-
-    root: Path = field(default_factory=default_cache)
-
-    def find(self, url: str) -> Path | None:
-        """The cached file of a URL, or None."""
-        entry = self._entry(url)
-        if not entry.is_file():
-            return None
-        try:
-            known = json.loads(entry.read_text())
-            blob = self._object(known["sha256"])
-            return blob if blob.is_file() and blob.stat().st_size == known["size"] else None
-        except (ValueError, KeyError, TypeError):  # not what `add` writes: as good as not there
-            return None
-
-    def add(self, url: str, data: bytes) -> Path:
-        """Keep checked bytes under their URL; equal bytes of other URLs are stored once."""
-        digest = sha256(data)
-        blob = self._object(digest)
-        if not blob.is_file() or blob.stat().st_size != len(data):
-            write_bytes(blob, data)
-            blob.chmod(0o444)  # release folders hard-link it: an edit there must not change it for all rounds
-        entry = {"url": asset_key(url), "sha256": digest, "size": len(data)}
-        write_text(self._entry(url), json.dumps(entry, indent=1) + "\n")
-        return blob
-
-    def _entry(self, url: str) -> Path:
-        key = sha256(asset_key(url).encode())
-        return self.root / "urls" / key[:2] / f"{key}.json"
-
-    def _object(self, digest: str) -> Path:
-        return self.root / "objects" / digest[:2] / digest

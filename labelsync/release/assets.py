@@ -17,8 +17,8 @@ from tqdm import tqdm
 
 from labelsync.errors import AssetError, BitmapError
 from labelsync.pixels.image import opened
+from labelsync.release.cache import AssetCache
 from labelsync.release.transport import FetchError, Session, fetch, shown
-from labelsync.store import AssetCache
 
 Kind = Literal["image", "bitmap"]
 

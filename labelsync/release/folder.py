@@ -18,8 +18,9 @@ from typing import Any
 from labelsync import records
 from labelsync.errors import ReleaseError, ReleaseFormatError
 from labelsync.records import Ledger, Release, Sample
+from labelsync.release.cache import asset_key
 from labelsync.release.parse import load_document, parse_release
-from labelsync.store import Manifest, asset_key, digest_of, read_manifest, sha256
+from labelsync.store import Manifest, digest_of, read_manifest, sha256
 
 RELEASE = "release.json"
 LEDGER = "ledger.json"
@@ -93,17 +94,14 @@ def release_digest(data: bytes, *, where: str) -> str:
 
 
 def _unsigned(value: Any) -> Any:
-    """Plain data with every http(s) URL without its signature, and every string fit for UTF-8."""
+    """Plain data with every http(s) URL without its signature."""
     if isinstance(value, dict):
-        return {_unsigned(k): _unsigned(v) for k, v in value.items()}
+        return {k: _unsigned(v) for k, v in value.items()}
     if isinstance(value, list):
         return [_unsigned(v) for v in value]
-    if not isinstance(value, str):
-        return value
-    text = value.encode("utf-8", "replace").decode()
-    if text.startswith(("http://", "https://")):
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
         try:
-            return asset_key(text)
-        except ValueError:
-            return text
-    return text
+            return asset_key(value)
+        except ValueError:  # no URL after all
+            return value
+    return value

@@ -8,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from labelsync import records
-from labelsync.errors import AssetError, DatasetNotFound, LabelsyncError, OptionError, SamplesFailed
+from labelsync.errors import AssetError, LabelsyncError, OptionError, SamplesFailed
 from labelsync.records import Ledger, LedgerRow, PullRecord, Release, Sample
 from labelsync.release.assets import Asset, Fetched, extension_of, fetch_assets, head_of
+from labelsync.release.cache import AssetCache
 from labelsync.release.folder import BITMAPS, IMAGES, LEDGER, RELEASE, file_stem, release_digest
 from labelsync.release.parse import default_name, parse_release
 from labelsync.release.sources import ReleaseFile, read_source
 from labelsync.store import (
-    AssetCache,
     Manifest,
     digest_of,
     fingerprint,
@@ -70,7 +70,7 @@ def pull(
     old = _same(target, fingerprint("pull", inputs, settings))
     if old is not None and _is_complete(target, old):
         return _record(target, old, reused=len(old.files) - 1, unchanged=True)
-    with stage_folder(target, overwrite=overwrite or old is not None) as work:
+    with stage_folder(target, stage="pull", overwrite=overwrite or old is not None) as work:
         assets = [a for p in plans for a in p.assets]
         fetched, problems = fetch_assets(assets, cache=AssetCache(), workers=workers)
         ledger = Ledger(tuple(_ledger_row(p, problems) for p in plans))
@@ -181,7 +181,7 @@ def _same(target: Path, wanted: str) -> Manifest | None:
     """The manifest at `target` if it is of the very same pull."""
     try:
         manifest = read_manifest(target, "pull")
-    except (DatasetNotFound, LabelsyncError):
+    except LabelsyncError:  # nothing, or something else
         return None
     return manifest if manifest.fingerprint == wanted else None
 

@@ -1,0 +1,81 @@
+"""The asset cache: images and bitmaps by content, shared by all rounds and datasets of a user.
+
+objects/ab/abcd..     one file per content, read-only, because release folders hard-link it
+urls/12/1234...json   one small file per URL: which content it has
+"""
+
+import json
+import os
+import re
+from dataclasses import dataclass, field
+from pathlib import Path
+from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
+
+from labelsync.store import sha256, write_bytes, write_text
+
+# What storage services add to a URL to sign it; the rest of a query names the asset.
+_SIGNATURE = re.compile(r"x-amz-.*|x-goog-.*|response-content-.*", re.IGNORECASE)
+_SIGNED_BY = {  # plain words, which count as a signature only beside the one that signs
+    "signature": {"signature", "expires", "policy", "key-pair-id", "awsaccesskeyid", "googleaccessid"},
+    "sig": {"sig", "se", "sp", "sv", "sr", "st", "spr", "skoid", "sktid", "skt", "ske", "sks", "skv"},
+}
+
+
+def asset_key(url: str) -> str:
+    """What an asset is called whatever signature its URL carries today: the URL without the signing parameters.
+
+    Raises:
+        ValueError: not a URL.
+    """
+    parts = urlsplit(url)
+    query = parse_qsl(parts.query, keep_blank_values=True)
+    names = {k.lower() for k, _ in query}
+    signing = {word for signer, words in _SIGNED_BY.items() if signer in names for word in words}
+    kept = [(k, v) for k, v in query if k.lower() not in signing and not _SIGNATURE.fullmatch(k)]
+    host = parts.netloc.rpartition("@")[2]
+    return urlunsplit((parts.scheme, host, parts.path, urlencode(kept), ""))
+
+
+def default_cache() -> Path:
+    """LABELSYNC_CACHE, else the user's cache folder."""
+    if given := os.environ.get("LABELSYNC_CACHE"):
+        return Path(given)
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labelsync"
+
+
+@dataclass(frozen=True)
+class AssetCache:
+    """Assets by content, shared by all rounds and datasets: objects/ab/abcd.. and one small file per URL."""
+
+    root: Path = field(default_factory=default_cache)
+
+    def find(self, url: str) -> Path | None:
+        """The cached file of a URL, or None."""
+        entry = self._entry(url)
+        if not entry.is_file():
+            return None
+        try:
+            known = json.loads(entry.read_text())
+            blob = self._object(known["sha256"])
+            return blob if blob.is_file() and blob.stat().st_size == known["size"] else None
+        except (ValueError, KeyError, TypeError):  # not what `add` writes: as good as not there
+            return None
+
+    def add(self, url: str, data: bytes) -> Path:
+        """Keep checked bytes under their URL; equal bytes of other URLs are stored once."""
+        digest = sha256(data)
+        blob = self._object(digest)
+        if not blob.is_file() or blob.stat().st_size != len(data):
+            write_bytes(blob, data)
+            blob.chmod(0o444)  # release folders hard-link it: an edit there must not change it for all rounds
+        shown = urlunsplit(urlsplit(asset_key(url))._replace(query=""))  # a query we do not know may hold a secret
+        entry = {"url": shown, "sha256": digest, "size": len(data)}
+        write_text(self._entry(url), json.dumps(entry, indent=1) + "\n")
+        return blob
+
+    def _entry(self, url: str) -> Path:
+        key = sha256(asset_key(url).encode())
+        return self.root / "urls" / key[:2] / f"{key}.json"
+
+    def _object(self, digest: str) -> Path:
+        return self.root / "objects" / digest[:2] / digest

@@ -1,0 +1,93 @@
+"""The asset cache: one content once, whatever signature its URL carries today."""
+
+import json
+
+import pytest
+
+from labelsync.release.cache import AssetCache, asset_key
+
+AWS = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20240101T000000Z&X-Amz-Signature=abc"
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        AWS,
+        AWS.lower(),
+        "AWSAccessKeyId=A&Expires=1&Signature=s",
+        "GoogleAccessId=a&Expires=1&Signature=s",
+        "X-Goog-Algorithm=a&X-Goog-Signature=s",
+        "Policy=p&Signature=s&Key-Pair-Id=k",
+        "sv=2024-01-01&st=1&se=2&sr=b&sp=r&sig=s",
+    ],
+)
+def test_a_new_signature_is_the_same_asset(query):
+    url = "https://bucket.example/a/b.png"
+    assert asset_key(f"{url}?{query}#part") == url
+    assert asset_key(f"{url}?id=3&{query}") == f"{url}?id=3"
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        "https://bucket.example/a/c.png?id=1",
+        "https://other.example/a/b.png?id=1",
+        "http://bucket.example/a/b.png?id=1",
+        "https://bucket.example/a/b.png?id=2",
+        "https://bucket.example/a/b.png?id=1&st=7",  # a plain word where nothing is signed
+        "https://bucket.example/a/b.png?id=1&policy=strict",
+        "https://bucket.example/a/b.png?id=",
+        "https://bucket.example/a/b.png",
+    ],
+)
+def test_another_name_is_another_asset(other):
+    assert asset_key(other) != asset_key(f"https://bucket.example/a/b.png?id=1&{AWS}")
+
+
+def test_an_asset_is_found_under_its_next_signature(tmp_path):
+    cache = AssetCache(tmp_path)
+    blob = cache.add("https://x/a.png?X-Amz-Signature=1", b"bytes")
+    assert cache.find("https://x/a.png?X-Amz-Signature=2") == blob
+    assert blob.read_bytes() == b"bytes"
+    assert cache.find("https://x/b.png") is None
+
+
+def test_equal_bytes_of_two_urls_are_kept_once(tmp_path):
+    cache = AssetCache(tmp_path)
+    assert cache.add("https://x/a.png", b"same") == cache.add("https://x/b.png", b"same")
+    assert cache.add("https://x/c.png", b"other") != cache.find("https://x/a.png")
+    assert len(list((tmp_path / "objects").rglob("*"))) == 4  # two of them, each in a folder
+
+
+@pytest.mark.parametrize("damage", ["cut", "gone", "entry cut", "entry of another kind"])
+def test_a_damaged_asset_is_as_good_as_not_there(tmp_path, damage):
+    cache = AssetCache(tmp_path)
+    blob = cache.add("https://x/a.png", b"bytes")
+    (entry,) = (tmp_path / "urls").rglob("*.json")
+    blob.chmod(0o644)
+    match damage:
+        case "cut":
+            blob.write_bytes(b"by")
+        case "gone":
+            blob.unlink()
+        case "entry cut":
+            entry.write_text('{"sha')
+        case _:
+            entry.write_text("[1]")
+    assert cache.find("https://x/a.png") is None
+    assert cache.add("https://x/a.png", b"bytes").read_bytes() == b"bytes"
+    assert cache.find("https://x/a.png") == blob
+
+
+def test_the_cache_holds_no_secret(tmp_path):
+    AssetCache(tmp_path).add(f"https://me:password@x/a.png?token=secret&{AWS}", b"bytes")
+    (entry,) = (tmp_path / "urls").rglob("*.json")
+    assert json.loads(entry.read_text())["url"] == "https://x/a.png"
+
+
+def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
+    monkeypatch.setenv("LABELSYNC_CACHE", str(tmp_path / "mine"))
+    assert AssetCache().root == tmp_path / "mine"
+    monkeypatch.delenv("LABELSYNC_CACHE")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
+    assert AssetCache().root == tmp_path / "xdg/labelsync"
