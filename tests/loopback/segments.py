@@ -1,0 +1,115 @@
+"""A loopback Segments.ai for the real, unmodified SDK: `with LoopbackSegments() as server: ...`.
+
+By hand, on a folder of rounds (release-v1.json ..):
+
+    python -m tests.loopback.segments --release-dir FOLDER --port 8931 --api-port 8930
+    export SEGMENTS_API_URL=http://127.0.0.1:8930 SEGMENTS_API_KEY=loopback-key
+
+Every release*.json of the folder is a release of the dataset it names; the folder itself is served at
+http://127.0.0.1:8931/<its name>/, where such release files say their images are. One line of JSON on stdin adds a
+round ({"release": "PATH"}) or a fault ({"fault": "status", "code": 503, "path": "/images/", "times": 2}).
+"""
+
+import argparse
+import itertools
+import json
+import sys
+import uuid
+from pathlib import Path
+from typing import Any
+
+from tests.loopback.faults import Faults
+from tests.loopback.segments_api import api_app
+from tests.loopback.segments_state import Platform, Release
+from tests.loopback.segments_storage import Bucket, storage_app
+from tests.loopback.serving import Log, Server
+
+KEY = "loopback-key"
+
+
+class LoopbackSegments:
+    """The API (`url`) and its storage (`storage_url`) on two ports of 127.0.0.1.
+
+    Attributes:
+        platform: what it holds; tests may change it between requests.
+        log: every request to both ("api" and "storage" in `Request.server`).
+        faults: what goes wrong on request.
+    """
+
+    def __init__(self, *, port: int = 0, api_port: int = 0) -> None:
+        self.platform, self.bucket = Platform(), Bucket()
+        self.log, self.faults = Log(), Faults()
+        api = api_app(self.platform, keys={KEY}, storage_url=lambda: self.storage_url)
+        shared: dict[str, Any] = {"log": self.log, "faults": self.faults}
+        self._servers = [
+            Server(api, name="api", port=api_port, **shared),
+            Server(storage_app(self.platform, self.bucket), name="storage", port=port, **shared),
+        ]
+        self.url, self.storage_url = (s.url for s in self._servers)
+        self.env: dict[str, str | None] = {"SEGMENTS_API_KEY": KEY, "SEGMENTS_API_URL": self.url}
+        self._mounts = itertools.count()
+
+    def __enter__(self) -> "LoopbackSegments":
+        for server in self._servers:
+            server.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for server in self._servers:
+            server.stop()
+
+    def mount(self, folder: Path, name: str = "") -> str:
+        """Serve a folder; returns its URL, with "/" at the end. Without a name it gets one that never was before."""
+        name = name or f"f{next(self._mounts)}-{uuid.uuid4().hex[:8]}"
+        self.bucket.folders[name] = folder
+        return f"{self.storage_url}/{name}/"
+
+    def add_round(self, path: Path, *, outcome: str = "SUCCEEDED", polls: int = 0, sign: str = "") -> str:
+        """Take a release file; its relative URLs become URLs of this server. Returns "owner/dataset@release".
+
+        Args:
+            outcome: "SUCCEEDED" or "FAILED", once it has been PENDING for `polls` requests.
+            sign: a signature to put on every relative URL, as private buckets have them.
+        """
+        document = json.loads(path.read_text())
+        root = self.mount(path.parent)
+        _make_absolute(document["dataset"]["samples"], root, f"?X-Amz-Signature={sign}" if sign else "")
+        with self.platform.lock:
+            release: Release = self.platform.add_round(document, outcome=outcome, polls=polls)
+        return f"{document['dataset']['owner']}/{document['dataset']['name']}@{release.name}"
+
+
+def _make_absolute(value: Any, root: str, query: str) -> None:
+    """Every relative "url" inside `value` becomes one under `root`."""
+    if isinstance(value, dict):
+        url = value.get("url")
+        if isinstance(url, str) and url and "://" not in url:
+            value["url"] = root + url.removeprefix("./") + query
+    for inner in value.values() if isinstance(value, dict) else value if isinstance(value, list) else ():
+        _make_absolute(inner, root, query)
+
+
+def main() -> None:
+    """The server by hand; ends with stdin."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--release-dir", type=Path, action="append", default=[], help="folder of release*.json")
+    parser.add_argument("--port", type=int, default=8931, help="of the storage")
+    parser.add_argument("--api-port", type=int, default=8930)
+    args = parser.parse_args()
+    with LoopbackSegments(port=args.port, api_port=args.api_port) as server:
+        for folder in args.release_dir:
+            server.mount(folder, folder.resolve().name)
+            for path in sorted(folder.glob("release-*.json")) or sorted(folder.glob("release*.json")):
+                print(server.add_round(path), flush=True)
+        print(f"SEGMENTS_API_URL={server.url} SEGMENTS_API_KEY={KEY}  (storage: {server.storage_url})", flush=True)
+        for line in sys.stdin:
+            order = json.loads(line)
+            if "release" in order:
+                print(server.add_round(Path(order["release"])), flush=True)
+            elif "fault" in order:
+                server.faults.add(order.pop("fault"), **order)
+            print(f"{len(server.log)} requests so far", flush=True)
+
+
+if __name__ == "__main__":
+    main()
