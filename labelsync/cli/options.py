@@ -8,6 +8,14 @@ from click.decorators import FC
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on stdout, nothing else.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what lies at the output path.")
+device_option = click.option("--device", help="cuda, cuda:1, cpu, ...; by default a GPU if there is one.")
+batch_size_option = click.option(
+    "--batch-size",
+    type=click.IntRange(min=1),
+    default=8,
+    show_default=True,
+    help="Images run through the model at once.",
+)
 
 
 def out_option(what: str, *, required: bool = True, default: Path | None = None) -> Callable[[FC], FC]:

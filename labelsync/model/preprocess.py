@@ -38,7 +38,7 @@ class Preprocessing:
 
 def resize(image: npt.NDArray[np.uint8], size_hw: tuple[int, int]) -> torch.Tensor:
     """(H, W, 3) uint8 -> (3, h, w) uint8, the same values as SegformerImageProcessor's resize."""
-    channels_first = torch.from_numpy(np.ascontiguousarray(image.transpose(2, 0, 1)))
+    channels_first = torch.from_numpy(np.array(image.transpose(2, 0, 1), order="C"))
     # torchvision rounds a uint8 result; a resize in float would give other last digits than the saved processor
     resized: torch.Tensor = functional.resize(channels_first, list(size_hw), antialias=True)
     return resized

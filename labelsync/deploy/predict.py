@@ -1,0 +1,163 @@
+"""`predict`: image files to semantic bitmaps at their own size, and overlays to look at."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from labelsync import store
+from labelsync.deploy.images import find_images, output_names
+from labelsync.errors import BitmapError, OptionError, SamplesFailed
+from labelsync.labels import LabelMap
+from labelsync.model.ahead import load_ahead
+from labelsync.model.segmenter import Segmenter
+from labelsync.pixels.image import decode_image, encode_png
+from labelsync.pixels.overlay import overlay, panel
+from labelsync.pixels.semantic import encode_semantic
+from labelsync.records import PredictRecord
+
+_PICTURE_HEIGHT = 720  # overlays are to look at; the bitmaps hold every pixel
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """One line of predictions.jsonl: what was made from an image; `problem` says why nothing was."""
+
+    image: str
+    sha256: str = ""
+    bitmap: str = ""
+    overlay: str = ""
+    height: int = 0
+    width: int = 0
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class _Image:
+    pixels: npt.NDArray[np.uint8]
+    sha256: str
+
+
+def predict(
+    model: str | Path,
+    *,
+    images: Sequence[str],
+    out: Path = Path("predictions"),
+    overlays: bool = True,
+    batch_size: int = 8,
+    device: str | None = None,
+    overwrite: bool = False,
+) -> PredictRecord:
+    """Segment image files.
+
+    Leaves a folder with bitmaps/ (PNG of disk ids, at the image's size, EXIF orientation applied), overlays/ (colours
+    and a legend), id2label.json and predictions.jsonl (image -> bitmap, in order).
+
+    Args:
+        model: a model folder or a Hub id "user/name[@revision]".
+        images: files, folders (all images below them) and globs.
+        out: folder to leave.
+        overlays: also write pictures to look at.
+        batch_size: images run through the model at once.
+        device: "cuda", "cpu", ...; None = a GPU if there is one.
+        overwrite: replace predictions that lie at `out`.
+
+    Raises:
+        OptionError: no image there.
+        ModelNotFound, ModelError: as `labelsync.Segmenter`.
+        SamplesFailed: images could not be read; all others are done, and the folder is whole and says which failed.
+        OutputExists: `out` is not empty.
+    """
+    started = time.perf_counter()
+    files = find_images(images, outside=out)
+    if not files:
+        raise OptionError("no images", hint="give image files, folders or globs")
+    with store.stage_folder(out, stage="predict", overwrite=overwrite) as work:
+        segmenter = Segmenter(model, device=device, batch_size=batch_size)
+        made = _segment(segmenter, files, work, overlays=overlays)
+        _write(work, made, segmenter, overlays=overlays)
+    failed = {p.image: p.problem for p in made if p.problem}
+    if failed:
+        raise SamplesFailed(
+            f"{len(failed)} of {len(files)} images could not be read; the others are in {out}",
+            hint="repair or leave out the images named above",
+            details=[f"{image}: {problem}" for image, problem in failed.items()],
+        )
+    return PredictRecord(
+        path=str(out),
+        model=str(model),
+        images=len(files),
+        failed=failed,
+        seconds=round(time.perf_counter() - started, 1),
+    )
+
+
+def _segment(segmenter: Segmenter, files: Sequence[Path], work: Path, *, overlays: bool) -> list[Prediction]:
+    """Predict and write batch by batch; one line per file, in order."""
+    made: list[Prediction] = []
+    named = dict(zip(files, output_names(files), strict=True))
+    with tqdm(total=len(files), desc="predict", unit="image", disable=None) as bar:
+        for batch in load_ahead(files, _read, batch_size=segmenter.batch_size):
+            images = [loading.value for loading in batch if loading.value]
+            bitmaps = iter(segmenter.segment_batch([image.pixels for image in images]))
+            for loading in batch:
+                if loading.value is None:
+                    made.append(Prediction(str(loading.item), problem=loading.problem))
+                    continue
+                line = _save(work, named[loading.item], loading.value, next(bitmaps), segmenter.labels, overlays)
+                made.append(replace(line, image=str(loading.item)))
+            bar.update(len(batch))
+    return made
+
+
+def _save(
+    work: Path, name: str, image: _Image, bitmap: npt.NDArray[Any], labels: LabelMap, overlays: bool
+) -> Prediction:
+    """Write the bitmap, and the overlay if wanted, of one image."""
+    bitmap_path, overlay_path = f"bitmaps/{name}.png", f"overlays/{name}.png" if overlays else ""
+    store.write_bytes(work / bitmap_path, encode_semantic(bitmap))
+    if overlays:
+        store.write_bytes(work / overlay_path, encode_png(_picture(image.pixels, bitmap, labels), level=3))
+    height, width = bitmap.shape
+    return Prediction("", image.sha256, bitmap_path, overlay_path, height, width)
+
+
+def _picture(image: npt.NDArray[np.uint8], bitmap: npt.NDArray[Any], labels: LabelMap) -> npt.NDArray[np.uint8]:
+    """The image under its classes, with a legend of those that occur."""
+    present = [labels.classes[c - 1] for c in np.unique(bitmap) if c > 0]
+    return panel(
+        [("", overlay(image, bitmap, labels.colors))],
+        [(c.name, c.color) for c in present],
+        height=min(image.shape[0], _PICTURE_HEIGHT),
+    )
+
+
+def _read(file: Path) -> _Image:
+    try:
+        data = file.read_bytes()
+    except OSError as e:
+        raise BitmapError(e.strerror or str(e)) from None
+    return _Image(decode_image(data), store.sha256(data))
+
+
+def _write(work: Path, made: Sequence[Prediction], segmenter: Segmenter, *, overlays: bool) -> None:
+    """id2label.json, predictions.jsonl and, last, the manifest."""
+    labels = segmenter.labels
+    store.write_text(work / "id2label.json", labels.id2label_json())
+    lines = (json.dumps({k: v for k, v in asdict(p).items() if v}, ensure_ascii=False) for p in made)
+    store.write_text(work / "predictions.jsonl", "".join(f"{line}\n" for line in lines))
+    failed = {p.image: p.problem for p in made if p.problem}
+    store.write_manifest(
+        work,
+        "predict",
+        inputs={"model": segmenter.loaded.digest, "images": store.digest_of([p.sha256 for p in made])},
+        settings={"overlays": overlays},
+        summary={"images": len(made), "failed": failed},
+        labels=labels,
+    )

@@ -1,0 +1,135 @@
+"""`Segmenter`: images to class maps at their original size. The one way from image to classes, for evaluation,
+training's evaluations, `predict` and a robot's loop."""
+
+from collections.abc import Iterable, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from PIL import Image
+
+from labelsync.errors import BitmapError, ModelError, OptionError
+from labelsync.labels import LabelMap
+from labelsync.model.load import LoadedModel, load_model, pick_device
+from labelsync.model.preprocess import normalize, resize
+from labelsync.pixels.image import decode_image, rgb
+
+ImageLike = npt.NDArray[np.uint8] | bytes | Image.Image | str | PathLike[str]
+
+
+class Segmenter:
+    """A model ready to segment, kept on its device.
+
+    Any number of threads may call one Segmenter: it holds nothing between calls. Inference runs in float32 without
+    autocast, whatever the caller's context; a model in training mode is put into eval mode.
+
+    Args:
+        model: a folder, a Hub id "user/name[@revision]", or a model loaded already.
+        device: "cuda", "cpu", ...; None = a GPU if there is one, or where a loaded model already is.
+        batch_size: images run through the model at once.
+        labels: classes to answer in, matched with the model's outputs by name; None = the model's own. Where the
+            winning output is of no class of `labels`, the answer is 0: such an output is never skipped for the next.
+
+    Raises:
+        as `labelsync.model.load.load_model`.
+    """
+
+    def __init__(
+        self,
+        model: str | Path | LoadedModel,
+        *,
+        device: str | None = None,
+        batch_size: int = 8,
+        labels: LabelMap | None = None,
+    ) -> None:
+        if batch_size < 1:
+            raise OptionError(f"a batch of {batch_size} images", hint="--batch-size is 1 or more")
+        self.loaded = model if isinstance(model, LoadedModel) else load_model(model, device=device)
+        if device is not None and isinstance(model, LoadedModel):
+            torch.nn.Module.to(self.loaded.model, pick_device(device))
+        self.batch_size = batch_size
+        self.labels = labels or self.loaded.labels
+        self._table = self.labels.align(self.loaded.names).astype(self.labels.dtype)
+
+    def segment(self, image: ImageLike) -> npt.NDArray[Any]:
+        """One image -> (H, W) disk ids (uint8 up to 254 classes, else uint16) at its own size, EXIF applied.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, the bytes of an image file, a PIL image, or a path.
+
+        Raises:
+            BitmapError: not an image.
+            ModelError: the model's outputs are not finite.
+        """
+        return self.segment_batch([image])[0]
+
+    def segment_batch(self, images: Iterable[ImageLike]) -> list[npt.NDArray[Any]]:
+        """Images of any sizes -> as many class maps, in order, run `batch_size` at once. Raises as `segment`."""
+        arrays = [as_array(image) for image in images]
+        maps: list[npt.NDArray[Any]] = []
+        for start in range(0, len(arrays), self.batch_size):
+            maps += self._segment(arrays[start : start + self.batch_size])
+        return maps
+
+    def _segment(self, arrays: Sequence[npt.NDArray[np.uint8]]) -> list[npt.NDArray[Any]]:
+        model = self.loaded.model
+        if model.training:
+            model.eval()
+        device = next(model.parameters()).device
+        try:
+            pixels = torch.stack([resize(a, self.loaded.size_hw) for a in arrays]).to(device)
+            with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+                logits = model(normalize(pixels, mean=self.loaded.mean, std=self.loaded.std)).logits.float()
+                winners = [winning_output(o, a.shape[:2]).cpu().numpy() for o, a in zip(logits, arrays, strict=True)]
+                finite = bool(torch.isfinite(logits).all())
+        except torch.OutOfMemoryError:
+            raise ModelError(
+                f"{len(arrays)} images at once do not fit into the memory of {device}",
+                hint="choose a smaller --batch-size, or --device cpu",
+            ) from None
+        if not finite:
+            raise ModelError(
+                f"{self.loaded.source} gives outputs that are not finite", hint="its training diverged: train it again"
+            )
+        return [self._table[w] for w in winners]
+
+
+def winning_output(logits: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor:
+    """(C, h, w) float logits -> (H, W) number of the largest output after bilinear upsampling (corners not aligned).
+
+    Equal to `interpolate(...).argmax(0)`, the first of equals winning, which is what transformers'
+    `post_process_semantic_segmentation` does. One output is upsampled at a time, so memory is that of three maps
+    whatever C is (all 35 of a 1080p image would take 290 MB), and it is faster than the argmax over all.
+    """
+    size = [int(size_hw[0]), int(size_hw[1])]
+    best: torch.Tensor | None = None
+    winner = torch.zeros(size, dtype=torch.uint8 if len(logits) <= 256 else torch.int32, device=logits.device)
+    for i in range(len(logits)):
+        plane = torch.nn.functional.interpolate(
+            logits[None, i : i + 1], size=size, mode="bilinear", align_corners=False
+        )[0, 0]
+        if best is None:
+            best = plane
+        else:
+            winner.masked_fill_(plane > best, i)
+            torch.maximum(best, plane, out=best)
+    return winner
+
+
+def as_array(image: ImageLike) -> npt.NDArray[np.uint8]:
+    """Whatever holds an image -> (H, W, 3) uint8 RGB, EXIF applied. Raises BitmapError."""
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise BitmapError(f"an image is an (H, W, 3) uint8 array, not {image.shape} {image.dtype}")
+        return image
+    if isinstance(image, bytes):
+        return decode_image(image)
+    if isinstance(image, Image.Image):
+        return rgb(image)
+    try:
+        return decode_image(Path(image).read_bytes())
+    except OSError as e:
+        raise BitmapError(f"{image} cannot be read ({e.strerror or e})") from None
