@@ -28,6 +28,7 @@ from labelsync.records import EvaluateRecord
 @overwrite_option
 @json_option
 def evaluate(
+    *,
     model: str,
     dataset: str,
     split: str,

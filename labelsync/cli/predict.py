@@ -19,6 +19,7 @@ from labelsync.records import PredictRecord
 @overwrite_option
 @json_option
 def predict(
+    *,
     model: str,
     images: tuple[str, ...],
     out: Path,

@@ -66,5 +66,5 @@ def _expand(item: str) -> list[Path]:
         return [p for p in path.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
     if path.exists():
         return [path]  # whatever its suffix: the user named it
-    matches = (Path(m) for m in glob.glob(str(path), recursive=True))
+    matches = (Path(m) for m in glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern
     return [p for p in matches if p.suffix.lower() in SUFFIXES and p.is_file()]

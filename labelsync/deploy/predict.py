@@ -110,14 +110,21 @@ def _segment(segmenter: Segmenter, files: Sequence[Path], work: Path, *, overlay
                 if loading.value is None:
                     made.append(Prediction(str(loading.item), problem=loading.problem))
                     continue
-                line = _save(work, named[loading.item], loading.value, next(bitmaps), segmenter.labels, overlays)
+                line = _save(
+                    work,
+                    named[loading.item],
+                    loading.value,
+                    next(bitmaps),
+                    labels=segmenter.labels,
+                    overlays=overlays,
+                )
                 made.append(replace(line, image=str(loading.item)))
             bar.update(len(batch))
     return made
 
 
 def _save(
-    work: Path, name: str, image: _Image, bitmap: npt.NDArray[Any], labels: LabelMap, overlays: bool
+    work: Path, name: str, image: _Image, bitmap: npt.NDArray[Any], *, labels: LabelMap, overlays: bool
 ) -> Prediction:
     """Write the bitmap, and the overlay if wanted, of one image."""
     bitmap_path, overlay_path = f"bitmaps/{name}.png", f"overlays/{name}.png" if overlays else ""
