@@ -38,13 +38,11 @@ os.environ |= {
     "TOKENIZERS_PARALLELISM": "false",
 } | {name: NOWHERE for way in ("http_proxy", "https_proxy", "all_proxy") for name in (way, way.upper())}
 
-try:  # until tests/loopback/hub.py is there
-    from tests.loopback.hub import LoopbackHub
-except ModuleNotFoundError:
-    LoopbackHub = None  # type: ignore[assignment,misc]
+from tests.loopback.hub import LoopbackHub  # noqa: E402 - after the environment is set
 
-_HUB: Any = LoopbackHub and LoopbackHub().__enter__()
-os.environ["HF_ENDPOINT"] = _HUB.url if _HUB else NOWHERE
+_HUB = LoopbackHub().__enter__()
+os.environ["HF_ENDPOINT"] = _HUB.url
+assert "huggingface_hub" not in sys.modules
 
 hypothesis.settings.register_profile("tests", deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("tests")
@@ -52,13 +50,12 @@ hypothesis.settings.load_profile("tests")
 
 def pytest_unconfigure() -> None:
     """Stop the Hub and forget the home."""
-    if _HUB:
-        _HUB.__exit__(None, None, None)
+    _HUB.__exit__(None, None, None)
     _HOME.cleanup()
 
 
 @pytest.fixture(scope="session")
-def hub() -> "LoopbackHub":
+def hub() -> LoopbackHub:
     """The loopback Hub that huggingface_hub, datasets and transformers talk to. One for all: name repos per test."""
     return _HUB
 

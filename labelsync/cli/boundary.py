@@ -1,12 +1,14 @@
 """The one place where errors become a line on stderr and an exit code, and records become output.
 
-Exit codes: 0 done, 1 a known error, 2 usage, 3 a gate not met. LABELSYNC_DEBUG=1 shows the traceback instead.
+Exit codes: 0 done, 1 a known error, 2 usage, 3 a gate not met, 130 interrupted. A known error is a `LabelsyncError`, or
+the operating system refusing a file (a full disk, a missing permission); anything else is a bug and keeps its
+traceback. LABELSYNC_DEBUG=1 shows the traceback of known errors too.
 stdout carries the record (`--json`: the record as JSON and nothing else); everything else goes to stderr.
 """
 
 import errno
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import click
@@ -16,12 +18,23 @@ from labelsync.records import to_json
 
 _DETAILS = 20
 
+_ROOM = "make room or choose another --out, then run it again"
+_PLACE = "choose another --out, or repair that one"
+_FULL = (errno.ENOSPC, errno.EDQUOT)
 _OS_ERRORS = {
-    errno.ENOSPC: "the disk is full",
-    errno.EDQUOT: "the disk quota is used up",
-    errno.EROFS: "the file system is read-only",
-    errno.EACCES: "no permission",
-    errno.ENAMETOOLONG: "the file name is too long",
+    errno.ENOSPC: ("the disk is full", _ROOM),
+    errno.EDQUOT: ("the disk quota is used up", _ROOM),
+    errno.EFBIG: ("the file is too large for this file system", _ROOM),
+    errno.EROFS: ("the file system is read-only", _PLACE),
+    errno.EACCES: ("no permission", "check the rights of that file or folder"),
+    errno.EPERM: ("not permitted", "check the rights of that file or folder"),
+    errno.ENOTDIR: ("a part of the path is a file, not a folder", _PLACE),
+    errno.EISDIR: ("it is a folder, not a file", _PLACE),
+    errno.EEXIST: ("something else lies there", _PLACE),
+    errno.EBUSY: ("it is in use", "choose another --out"),
+    errno.ENAMETOOLONG: ("the file name is too long", "choose a shorter one"),
+    errno.EMFILE: ("too many open files", "raise `ulimit -n`, or use fewer --workers"),
+    errno.EIO: ("the disk fails", "check it, then run it again"),
 }
 
 
@@ -40,16 +53,18 @@ class Group(click.Group):
             _raise_if_debugging()
             _fail(e.message, e.hint, e.details)
             ctx.exit(e.exit_code)
-        except OSError as e:
-            if e.errno not in _OS_ERRORS:
-                raise
-            _raise_if_debugging()
-            where = f": {e.filename}" if e.filename else ""
-            _fail(_OS_ERRORS[e.errno] + where, "make room or choose another --out, then run it again", ())
-            ctx.exit(1)
         except KeyboardInterrupt:
             _fail("interrupted", "run it again to go on", ())
             ctx.exit(130)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as e:
+            known = _of_the_system(e)
+            if known is None:
+                raise
+            _raise_if_debugging()
+            _fail(*known, ())
+            ctx.exit(1)
 
 
 def show(record: object, *, as_json: bool, text: Callable[[Any], str]) -> None:
@@ -57,12 +72,34 @@ def show(record: object, *, as_json: bool, text: Callable[[Any], str]) -> None:
     click.echo(to_json(record) if as_json else text(record))
 
 
+def _of_the_system(error: Exception) -> tuple[str, str] | None:
+    """(message, next move) if the operating system refused a file, else None."""
+    for e in _chain(error):  # libraries that write in C++ or Rust bury a full disk below an error of their own
+        if isinstance(e, OSError) and e.errno in _OS_ERRORS and (e is error or e.errno in _FULL):
+            what, hint = _OS_ERRORS[e.errno]
+            return (f"{what}: {e.filename}" if e.filename else what), hint
+        if os.strerror(errno.ENOSPC) in str(e):
+            return _OS_ERRORS[errno.ENOSPC]
+    return None
+
+
+def _chain(error: BaseException | None) -> Iterator[BaseException]:
+    while error is not None:
+        yield error
+        error = error.__cause__ or error.__context__
+
+
 def _fail(message: str, hint: str, details: tuple[str, ...]) -> None:
     for line in details[:_DETAILS]:
-        click.echo(f"  {line}", err=True)
+        click.echo(f"  {_plain(line)}", err=True)
     if len(details) > _DETAILS:
         click.echo(f"  and {len(details) - _DETAILS} more", err=True)
-    click.echo(f"labelsync: {message}" + (f"; {hint}" if hint else ""), err=True)
+    click.echo(f"labelsync: {_plain(message)}" + (f"; {_plain(hint)}" if hint else ""), err=True)
+
+
+def _plain(text: str) -> str:
+    """Text on one line and without control characters, which a sample's name may hold."""
+    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in text)
 
 
 def _raise_if_debugging() -> None:
