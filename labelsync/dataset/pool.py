@@ -1,0 +1,126 @@
+"""Shards over processes.
+
+Processes are spawned, not forked: a caller may hold threads (torch, a server) whose locks a fork would copy. They do
+not import the caller's script, so a plain script needs no `if __name__ == "__main__"`.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import sys
+import threading
+import types
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.context import SpawnContext, SpawnProcess
+from multiprocessing.synchronize import Event
+from typing import Any, NoReturn
+
+from tqdm import tqdm
+
+from labelsync.dataset.shards import Shard, ShardResult, write_shard
+from labelsync.errors import LabelsyncError
+
+SAMPLES_PER_PROCESS = 16  # a process costs half a second to start; fewer samples than that are quicker without
+
+_stop: Event | None = None  # in a worker process: the caller's signal to end
+
+
+def write_shards(shards: Sequence[Shard], *, workers: int | None = None) -> list[ShardResult]:
+    """`write_shard` of each, in the order of `shards`, with a progress bar on stderr.
+
+    Raises:
+        LabelsyncError: a worker process was killed.
+        OSError: what a shard met, the disk full for one.
+    """
+    total = sum(len(s.samples) for s in shards)
+    count = min(workers or os.cpu_count() or 1, len(shards), total // SAMPLES_PER_PROCESS)
+    bar: tqdm[NoReturn] = tqdm(total=total, desc="samples", unit="sample", disable=None, file=sys.stderr)
+    with bar:
+        if count > 1:
+            return _spread(shards, count, bar)
+        results = []
+        for shard in shards:
+            results.append(write_shard(shard))
+            bar.update(len(shard.samples))
+        return results
+
+
+def _spread(shards: Sequence[Shard], count: int, bar: "tqdm[NoReturn]") -> list[ShardResult]:
+    context = _Spawn()
+    stop = context.Event()
+    with ProcessPoolExecutor(count, mp_context=context, initializer=_prepare, initargs=(stop,)) as pool:
+        try:
+            futures = {_submit(pool, shard): i for i, shard in _largest_first(shards)}
+            results: dict[int, ShardResult] = {}
+            for future in as_completed(futures):
+                results[futures[future]] = future.result()
+                bar.update(len(shards[futures[future]].samples))
+        except BrokenProcessPool:
+            raise LabelsyncError(
+                "a worker process was killed, perhaps for want of memory", hint="try again with --workers 1"
+            ) from None
+        finally:  # after an error or Ctrl-C: let none of them write on in a folder that goes away
+            stop.set()
+            pool.shutdown(wait=True, cancel_futures=True)
+    return [results[i] for i in range(len(shards))]
+
+
+def _submit(pool: Executor, shard: Shard) -> "Future[ShardResult]":
+    return pool.submit(_work, shard)
+
+
+def _largest_first(shards: Sequence[Shard]) -> list[tuple[int, Shard]]:
+    """So that no long shard is left for last."""
+    return sorted(enumerate(shards), key=lambda pair: -len(pair[1].samples))
+
+
+# -------------------------------------------------------------------- in a worker process
+
+
+def _prepare(stop: Event) -> None:
+    global _stop  # noqa: PLW0603 - the one thing a worker keeps
+    _stop = stop
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the caller tells us to stop
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _end_with_parent() -> None:
+    """A caller that is killed cannot tell us to stop, and we would wait for work for ever."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os._exit(1)
+
+
+def _work(shard: Shard) -> ShardResult:
+    return write_shard(shard, stopped=_stop.is_set if _stop is not None else lambda: False)
+
+
+# -------------------------------------------------------------------- spawning without the caller's script
+
+
+class _Process(SpawnProcess):
+    """A spawned process that imports only what its work needs."""
+
+    @staticmethod
+    def _Popen(process_obj: Any) -> Any:  # noqa: N802 - multiprocessing's name
+        with _no_main():
+            return SpawnProcess._Popen(process_obj)
+
+
+class _Spawn(SpawnContext):
+    Process = _Process
+
+
+@contextlib.contextmanager
+def _no_main() -> Iterator[None]:
+    """While a process starts, `__main__` is a module without a file, which multiprocessing does not import there."""
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main

@@ -1,0 +1,114 @@
+"""One labelled sample -> one row: the image's own bytes, and the label as a PNG of disk ids."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from labelsync.errors import BitmapError
+from labelsync.labels import LabelMap
+from labelsync.pixels.image import require_whole
+from labelsync.pixels.instance import decode_instance_bitmap
+from labelsync.pixels.semantic import encode_semantic, instance_classes, to_semantic
+from labelsync.records import LedgerRow
+from labelsync.store import sha256
+
+
+@dataclass(frozen=True)
+class File:
+    """A file of a release folder, and what the pull recorded of it."""
+
+    path: str
+    sha256: str
+
+
+@dataclass(frozen=True)
+class LabelledSample:
+    """What is needed to convert a sample; plain data, so that any process can do it.
+
+    Attributes:
+        stem: a file name made of the uuid, harmless on every system.
+        bitmap: None where nothing was drawn.
+        annotations: (id in the bitmap, category id) of each.
+    """
+
+    uuid: str
+    name: str
+    status: str
+    stem: str
+    image: File
+    bitmap: File | None
+    annotations: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True)
+class Converted:
+    """`image` = the file as it was; `label` = PNG of disk ids; `pixels` = (K + 1,) int64, pixels per disk id."""
+
+    sample: LabelledSample
+    image: bytes
+    label: bytes
+    pixels: npt.NDArray[np.int64]
+
+    @property
+    def extension(self) -> str:
+        """Of the image, with its dot."""
+        return Path(self.sample.image.path).suffix
+
+
+def convert_sample(sample: LabelledSample, labels: LabelMap) -> tuple[LedgerRow, Converted | None]:
+    """The sample's ledger row, and its row of the dataset if it is converted."""
+
+    def row(outcome: str, reason: str = "") -> LedgerRow:
+        return LedgerRow(sample.uuid, sample.name, outcome, reason, sample.status)  # type: ignore[arg-type]
+
+    try:
+        image = _read(sample.image, "image")
+        bitmap = _semantic(sample, labels, _checked_size(image))
+    except BitmapError as e:
+        return row("failed", e.message), None
+    pixels = np.bincount(bitmap.ravel(), minlength=labels.num_labels + 1).astype(np.int64)
+    if pixels[0] == bitmap.size:  # never under unlabeled="class": there 0 is not drawn
+        return row("empty", "no pixel is labelled" if sample.annotations else "it has no annotations"), None
+    return row("converted"), Converted(sample, image, encode_semantic(bitmap), pixels)
+
+
+def _semantic(sample: LabelledSample, labels: LabelMap, size_hw: tuple[int, int]) -> npt.NDArray[np.uint8 | np.uint16]:
+    """(H, W) disk ids. Raises BitmapError with a reason that reads after the sample's name."""
+    if sample.bitmap is None:
+        if sample.annotations:
+            raise BitmapError(f"its label has {len(sample.annotations)} annotations and no bitmap")
+        return np.full(size_hw, labels.background_id, labels.dtype)
+    data = _read(sample.bitmap, "bitmap")
+    try:
+        instances = decode_instance_bitmap(data)
+    except BitmapError as e:
+        raise BitmapError(f"its bitmap: {e.message}") from None
+    if instances.shape != size_hw:
+        turned = " (EXIF orientation applied)" if instances.shape == size_hw[::-1] else ""
+        raise BitmapError(f"its bitmap is {_hw(instances.shape)}, its image {_hw(size_hw)} pixels high x wide{turned}")
+    classes = instance_classes(sample.annotations, labels.category_table())
+    return to_semantic(instances, classes, unlabeled=labels.background_id, dtype=labels.dtype)
+
+
+def _checked_size(image: bytes) -> tuple[int, int]:
+    try:
+        return require_whole(image)
+    except BitmapError as e:
+        raise BitmapError(f"its image: {e.message}") from None
+
+
+def _read(file: File, kind: str) -> bytes:
+    """The bytes that were pulled. Raises BitmapError if they are gone or others."""
+    try:
+        data = Path(file.path).read_bytes()
+    except OSError as e:
+        raise BitmapError(f"its {kind} cannot be read ({e.strerror}): {Path(file.path).name}") from None
+    if sha256(data) != file.sha256:
+        raise BitmapError(f"its {kind} was changed after the pull: {Path(file.path).name}")
+    return data
+
+
+def _hw(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}x{shape[1]}"
