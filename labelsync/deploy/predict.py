@@ -22,7 +22,7 @@ from labelsync.pixels.overlay import overlay, panel
 from labelsync.pixels.semantic import encode_semantic
 from labelsync.records import PredictRecord
 
-_PICTURE_HEIGHT = 720  # overlays are to look at; the bitmaps hold every pixel
+_PICTURE_HEIGHTS = (240, 720)  # overlays are to look at; the bitmaps hold every pixel
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,7 @@ def _picture(image: npt.NDArray[np.uint8], bitmap: npt.NDArray[Any], labels: Lab
     return panel(
         [("", overlay(image, bitmap, labels.colors))],
         [(c.name, c.color) for c in present],
-        height=min(image.shape[0], _PICTURE_HEIGHT),
+        height=min(max(image.shape[0], _PICTURE_HEIGHTS[0]), _PICTURE_HEIGHTS[1]),
     )
 
 

@@ -10,6 +10,7 @@ from PIL import Image, ImageDraw, ImageFont
 RGB = npt.NDArray[np.uint8]
 
 _PAD = 6
+_LEGEND_STEP = 34  # colour box and gaps of a legend entry, beside its name
 _BACK = (24, 24, 24)
 _INK = (235, 235, 235)
 
@@ -36,23 +37,29 @@ def overlay(image: RGB, bitmap: npt.NDArray[Any], colors: RGB, *, alpha: float =
 def panel(
     pictures: Sequence[tuple[str, RGB]], classes: Sequence[tuple[str, tuple[int, int, int]]], *, height: int = 360
 ) -> RGB:
-    """Titled pictures side by side at one height, and a legend of (name, colour) under them."""
-    font = ImageFont.load_default(14)
+    """Titled pictures side by side at one height, and a legend of (name, colour) under them.
+
+    Titles are cut to their picture; without any title there is no line for them. The picture is at least as wide as
+    the longest entry of the legend.
+    """
+    font: Any = ImageFont.load_default(14)
     scaled = [
         (title, Image.fromarray(p).resize((max(1, round(p.shape[1] * height / p.shape[0])), height)))
         for title, p in pictures
     ]
-    width = sum(p.width for _, p in scaled) + _PAD * (len(scaled) + 1)
-    rows = _legend_rows(classes, font, width)
-    canvas = Image.new("RGB", (width, height + 26 + 22 * len(rows) + 2 * _PAD), _BACK)
+    steps = [_LEGEND_STEP + round(font.getlength(name)) for name, _ in classes]
+    width = max(sum(p.width for _, p in scaled) + _PAD * (len(scaled) + 1), _PAD + max(steps, default=0))
+    rows = _legend_rows(classes, steps, width)
+    top = 26 if any(title for title, _ in scaled) else _PAD
+    canvas = Image.new("RGB", (width, top + height + 22 * len(rows) + 2 * _PAD), _BACK)
     draw = ImageDraw.Draw(canvas)
     x = _PAD
     for title, picture in scaled:
-        draw.text((x, 5), title, fill=_INK, font=font)
-        canvas.paste(picture, (x, 26))
+        draw.text((x, 5), _cut(title, font, picture.width), fill=_INK, font=font)
+        canvas.paste(picture, (x, top))
         x += picture.width + _PAD
     for i, row in enumerate(rows):
-        x, y = _PAD, height + 26 + _PAD + 22 * i
+        x, y = _PAD, top + height + _PAD + 22 * i
         for name, color, step in row:
             draw.rectangle((x, y + 2, x + 14, y + 16), fill=color, outline=_INK)
             draw.text((x + 20, y), name, fill=_INK, font=font)
@@ -68,13 +75,22 @@ def _borders(bitmap: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     return edge & (bitmap > 0)
 
 
+def _cut(text: str, font: Any, width: int) -> str:
+    """`text` as it fits into `width` pixels, with an ellipsis if anything is left out."""
+    if font.getlength(text) <= width:
+        return text
+    while text and font.getlength(text + "…") > width:
+        text = text[:-1]
+    return text + "…" if text else ""
+
+
 def _legend_rows(
-    classes: Sequence[tuple[str, tuple[int, int, int]]], font: Any, width: int
+    classes: Sequence[tuple[str, tuple[int, int, int]]], steps: Sequence[int], width: int
 ) -> list[list[tuple[str, tuple[int, int, int], int]]]:
+    """(name, colour, step to the next entry) in rows that fit into `width`."""
     rows: list[list[tuple[str, tuple[int, int, int], int]]] = [[]]
     x = _PAD
-    for name, color in classes:
-        step = 34 + round(font.getlength(name))
+    for (name, color), step in zip(classes, steps, strict=True):
         if x + step > width and rows[-1]:
             rows.append([])
             x = _PAD
