@@ -1,4 +1,7 @@
-"""The frozen records that pass between stages and that commands print. Every one goes to JSON and back unchanged."""
+"""The frozen records that pass between stages and that commands print.
+
+Every one goes to JSON and back unchanged, but for `Row`, which holds whole files.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
