@@ -1,0 +1,209 @@
+"""One repo on the Hub: the only module that calls huggingface_hub's write API.
+
+Every exception leaves as a labelsync error (refusals.py). Reads that the client does not repeat by itself are repeated
+here; what it repeats already (listings, uploads: five times over 23 s) is not. The token is the client's own (HF_TOKEN
+or `hf auth login`) and is never held here. Branches and pull requests have the same calls with another `revision`.
+"""
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from os import environ
+from pathlib import Path
+from typing import Any, TypeVar
+
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
+from huggingface_hub.errors import HFValidationError
+from huggingface_hub.hf_api import RepoFile
+from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # loaded lazily
+
+from labelsync.errors import OptionError, PublishError, ServiceError
+from labelsync.hub.plan import LocalFile, Plan, RemoteFile
+from labelsync.hub.refusals import RepoMissing, no_token, refusal
+
+T = TypeVar("T")
+
+MAIN = "main"
+WAITS = (1.0, 2.0, 4.0)  # seconds before the second, third and fourth try of one request
+LONGEST_WAIT = 60.0  # a rate limit that lasts longer is told instead of waited for
+UPLOAD_BATCH = 16  # files per look at what is missing; the client sends five of them at a time
+
+
+class HubRepo:
+    """A dataset or model repo, read and written over HTTP.
+
+    Args:
+        repo_id: "owner/name".
+        kind: "dataset" or "model".
+        endpoint: url of the Hub; default HF_ENDPOINT, else huggingface.co.
+
+    Raises:
+        OptionError: the name cannot be a repo's.
+        AuthError: nobody is logged in.
+    """
+
+    def __init__(self, repo_id: str, kind: str, *, endpoint: str | None = None) -> None:
+        _require_repo_id(repo_id)
+        self.repo_id, self.kind = repo_id, kind
+        self._api = HfApi(endpoint=endpoint or environ.get("HF_ENDPOINT"), library_name="labelsync")
+        self.endpoint: str = self._api.endpoint
+        with self._refusing():
+            if not get_token():
+                raise no_token()
+
+    @property
+    def url(self) -> str:
+        """Its page."""
+        return f"{self.endpoint}/{'datasets/' if self.kind == 'dataset' else ''}{self.repo_id}"
+
+    # ---------------------------------------------------------------- reading
+
+    def head(self, revision: str = MAIN) -> str:
+        """The commit of a branch or tag."""
+        return str(self._info(revision).sha)
+
+    def tree(self, revision: str) -> dict[str, RemoteFile]:
+        """Every file of a commit by its path."""
+        with self._refusing():
+            listing = self._api.list_repo_tree(self.repo_id, recursive=True, revision=revision, repo_type=self.kind)
+            return {entry.path: _remote(entry) for entry in listing if isinstance(entry, RepoFile)}
+
+    def read(self, path: str, commit: str) -> bytes:
+        """A small file of a commit. Not of a branch: there the client may answer an older file from its cache."""
+
+        def download() -> bytes:
+            where = self._api.hf_hub_download(self.repo_id, path, revision=commit, repo_type=self.kind)
+            return Path(where).read_bytes()
+
+        return self._repeated(download)
+
+    def refs(self) -> tuple[set[str], set[str]]:
+        """(names of the branches, names of the tags)."""
+        refs = self._repeated(lambda: self._api.list_repo_refs(self.repo_id, repo_type=self.kind))
+        return {r.name for r in refs.branches}, {r.name for r in refs.tags}
+
+    def _info(self, revision: str = MAIN) -> Any:
+        return self._repeated(lambda: self._api.repo_info(self.repo_id, repo_type=self.kind, revision=revision))
+
+    # ---------------------------------------------------------------- writing
+
+    def ensure(self, *, private: bool) -> None:
+        """Make the repo if it is missing.
+
+        Raises:
+            PublishError: it is there, public, and `private` was asked for.
+        """
+        try:
+            info = self._info()
+        except RepoMissing:
+            # None and not False: an organization may make its repos private by default
+            self._repeated(
+                lambda: self._api.create_repo(self.repo_id, repo_type=self.kind, private=private or None, exist_ok=True)
+            )
+            info = self._info()
+        if private and not info.private:
+            raise PublishError(
+                f"{self.repo_id} is public", hint="make it private on its settings page, or push without --private"
+            )
+
+    def upload(self, files: Mapping[str, LocalFile], plan: Plan) -> list[CommitOperationAdd]:
+        """Send the contents that the Hub does not have yet; nothing is visible before the commit.
+
+        Returns:
+            The operations for `commit`. New ones for every try: they remember what the Hub held when they were made.
+        """
+        adds = [CommitOperationAdd(path, _source(files[path])) for path in plan.add]
+        for start in range(0, len(adds), UPLOAD_BATCH):
+            with self._refusing():
+                # an empty gitignore: a .gitignore in the repo must not leave out a part of a publication
+                self._api.preupload_lfs_files(
+                    self.repo_id,
+                    adds[start : start + UPLOAD_BATCH],
+                    repo_type=self.kind,
+                    revision=MAIN,
+                    free_memory=False,
+                    gitignore_content="",
+                )
+        ignored = [add.path_in_repo for add in adds if add._should_ignore]
+        if ignored:
+            raise PublishError(
+                f"the .gitignore of {self.repo_id} leaves out {ignored[0]}", hint="remove that line there, then push"
+            )
+        return adds
+
+    def commit(
+        self, adds: Sequence[CommitOperationAdd], plan: Plan, *, parent: str, title: str, description: str
+    ) -> str:
+        """All of a plan as one commit on `parent`; its name.
+
+        Raises:
+            HeadMoved: the branch is not at `parent`.
+            ServiceError: no answer; the commit may have landed all the same.
+        """
+        with self._refusing():
+            made = self._api.create_commit(
+                self.repo_id,
+                [*adds, *(CommitOperationDelete(path, is_folder=False) for path in plan.delete)],
+                repo_type=self.kind,
+                revision=MAIN,
+                parent_commit=parent,
+                commit_message=title,
+                commit_description=description,
+            )
+        return str(made.oid)
+
+    def create_tag(self, tag: str, commit: str) -> None:
+        """Put a tag on a commit. A tag that is there already stays where it is: look at `head(tag)`."""
+        self._repeated(
+            lambda: self._api.create_tag(self.repo_id, tag=tag, revision=commit, repo_type=self.kind, exist_ok=True)
+        )
+
+    # ---------------------------------------------------------------- errors
+
+    def _repeated(self, call: Callable[[], T]) -> T:
+        """The answer of a request that may be sent twice."""
+        for wait in WAITS:
+            try:
+                with self._refusing():
+                    return call()
+            except ServiceError as e:
+                pause(e, wait)
+        with self._refusing():
+            return call()
+
+    @contextmanager
+    def _refusing(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as e:
+            refused = refusal(e, repo=self.repo_id, endpoint=self.endpoint)
+            if refused is None:
+                raise
+            raise refused from e
+
+
+def pause(error: ServiceError, seconds: float) -> None:
+    """Wait before the next try: what the Hub asks for, else `seconds`. Raises `error` if that is too long to wait."""
+    asked = getattr(error, "seconds", 0.0)
+    if asked > LONGEST_WAIT:
+        raise error
+    time.sleep(asked or seconds)
+
+
+def _require_repo_id(repo_id: str) -> None:
+    try:
+        validate_repo_id(repo_id)
+    except HFValidationError as e:
+        raise OptionError(str(e).rstrip("."), hint="a repo is called owner/name") from None
+    if repo_id.count("/") != 1:
+        raise OptionError(f"{repo_id!r} names no owner", hint="a repo is called owner/name, e.g. acme/sidewalk")
+
+
+def _remote(entry: RepoFile) -> RemoteFile:
+    if entry.lfs is None:
+        return RemoteFile(entry.size, entry.blob_id)
+    return RemoteFile(entry.lfs.size, entry.blob_id, entry.lfs.sha256)
+
+
+def _source(file: LocalFile) -> str | bytes:
+    return file.source if isinstance(file.source, bytes) else str(file.source)

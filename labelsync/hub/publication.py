@@ -1,0 +1,126 @@
+"""A finished dataset or model folder as the files to publish, and what of it a commit on the Hub already holds."""
+
+import fnmatch
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from labelsync import records
+from labelsync.errors import DatasetError, LabelsyncError, ModelError
+from labelsync.hub.plan import LocalFile, RemoteFile, make_plan
+from labelsync.hub.readme import merged
+from labelsync.store import MANIFEST, Manifest, read_manifest, sha256, sha256_file, verify_files
+
+README = "README.md"
+KINDS = {"convert": "dataset", "train": "model"}
+
+# Pickles run code when they are loaded, and transformers writes its whole TrainingArguments, tokens too, into one.
+_NEVER = ("*training_args.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "checkpoints/*", "checkpoint-*")
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """One commit: its files, and the two that a push has to read."""
+
+    commit: str
+    tree: Mapping[str, RemoteFile]
+    readme: str | None = None
+    manifest: Manifest | None = None
+    manifest_bytes: bytes = b""
+
+
+@dataclass(frozen=True)
+class Publication:
+    """What a folder publishes: its manifest's files, README.md and manifest.json."""
+
+    kind: str
+    manifest: Manifest
+    files: Mapping[str, LocalFile]
+
+    @property
+    def release(self) -> str:
+        """Name of the release it was made from, "" if the manifest names none."""
+        return str(self.manifest.summary.get("release") or "")
+
+    @property
+    def title(self) -> str:
+        """The first line of its commit."""
+        what = f"Release {self.release}" if self.release else self.kind.capitalize()
+        return f"{what} ({self.manifest.digest[:12]})"
+
+    @property
+    def description(self) -> str:
+        """What it was made from, one line per input."""
+        inputs = [f"{name}: {digest}" for name, digest in sorted(self.manifest.inputs.items())]
+        return "\n".join([f"labelsync {self.manifest.stage} {self.manifest.digest}", *inputs])
+
+    def target(self, there: Snapshot) -> dict[str, LocalFile]:
+        """The files a commit on top of `there` should hold.
+
+        README.md keeps the text that people wrote there. A manifest of the same digest is kept as it is there: it
+        differs in the hour it was written alone.
+        """
+        files = dict(self.files)
+        if README in files:
+            files[README] = in_memory(merged(there.readme, _text(files[README])).encode())
+        if there.manifest is not None and there.manifest.digest == self.manifest.digest:
+            files[MANIFEST] = in_memory(there.manifest_bytes)
+        return files
+
+    def owned(self, there: Snapshot) -> set[str]:
+        """Files there that are labelsync's to delete: those of the manifest there and, for a dataset, data/."""
+        ours = {*there.manifest.files, MANIFEST} if there.manifest is not None else set()
+        return ours | {path for path in there.tree if self.kind == "dataset" and path.startswith("data/")}
+
+    def is_content_of(self, there: Snapshot) -> bool:
+        """Whether a commit holds the same data or model; the card and the manifest may be of another day."""
+        plan = make_plan(self.target(there), there.tree, owned=self.owned(there))
+        return not {*plan.add, *plan.delete} - {README, MANIFEST}
+
+
+def read_publication(folder: Path) -> Publication:
+    """The publication of a folder that `convert` or `train` finished; its files are read once and compared.
+
+    Raises:
+        DatasetNotFound: no finished folder.
+        DatasetError, ModelError: a folder of another stage, files changed since, or files that are never published.
+    """
+    manifest = read_manifest(folder)
+    if manifest.stage not in KINDS:
+        raise DatasetError(
+            f"{folder} was made by labelsync {manifest.stage}", hint="push takes a folder of convert or train"
+        )
+    kind = KINDS[manifest.stage]
+    failure = DatasetError if kind == "dataset" else ModelError
+    again = f"run labelsync {manifest.stage} again"
+    for path in manifest.files:
+        if any(fnmatch.fnmatch(path, pattern) for pattern in _NEVER):
+            raise failure(f"{folder} lists {path}, which is never published", hint=again)
+    changed = sorted(set(verify_files(folder, manifest)) - {README})  # the card is there to be edited
+    if changed:
+        raise failure(f"{folder / changed[0]} is not what labelsync {manifest.stage} wrote", hint=again)
+    folder = folder.absolute()  # the client would take a name that begins with "~" for a home
+    files = {p: LocalFile(folder / p, e.size, e.sha256) for p, e in manifest.files.items() if p != README}
+    files |= {p: _on_disk(folder / p) for p in (README, MANIFEST) if (folder / p).is_file()}
+    return Publication(kind, manifest, dict(sorted(files.items())))
+
+
+def manifest_of(data: bytes) -> Manifest | None:
+    """The manifest.json of a commit, or None if it is somebody else's file of that name."""
+    try:
+        return records.from_json(Manifest, data)
+    except LabelsyncError:
+        return None
+
+
+def in_memory(data: bytes) -> LocalFile:
+    """A file that lies on no disk."""
+    return LocalFile(data, len(data), sha256(data))
+
+
+def _on_disk(path: Path) -> LocalFile:
+    return LocalFile(path, path.stat().st_size, sha256_file(path))
+
+
+def _text(file: LocalFile) -> str:
+    return (file.source if isinstance(file.source, bytes) else file.source.read_bytes()).decode()
