@@ -1,0 +1,130 @@
+"""Rows of one split, read from Parquet when they are asked for."""
+
+import os
+import threading
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any, overload
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelsync.errors import DatasetError, LabelsyncError
+from labelsync.records import Row
+
+
+class Rows(Sequence[Row]):
+    """A split as a sequence: `len`, `rows[i]`, slices and iteration, none of which decodes a pixel.
+
+    The files are memory-mapped where they are first read. An index reads one row group (about 4 MiB), and the last one
+    stays at hand, so going through in order reads each once. It can be sent to other processes and used in threads.
+
+    Args:
+        files: (path, number of rows) of each shard, in order.
+        columns: names of the image and the label column.
+        locate: path of a shard -> the file on this machine; asked once per shard, when it is first read.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[tuple[str, int]],
+        *,
+        columns: tuple[str, str],
+        locate: Callable[[str], Path],
+        select: range | None = None,
+    ) -> None:
+        self._files = tuple(files)
+        self._columns = columns
+        self._locate = locate
+        self._ends = list(accumulate(n for _, n in self._files))
+        self._select = range(self._ends[-1] if self._ends else 0) if select is None else select
+        self._opened = _Opened()
+
+    def __len__(self) -> int:
+        return len(self._select)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Rows": ...
+    def __getitem__(self, index: int | slice) -> "Row | Rows":
+        if isinstance(index, slice):
+            return Rows(self._files, columns=self._columns, locate=self._locate, select=self._select[index])
+        at = self._select[index]  # IndexError for an index past the end, as of a list
+        shard = bisect_right(self._ends, at)
+        return self._read(shard, at - (self._ends[shard - 1] if shard else 0))
+
+    def __iter__(self) -> Iterator[Row]:
+        return (self[i] for i in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Rows({len(self)} of {len(self._files)} shards)"
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {k: v for k, v in self.__dict__.items() if k != "_opened"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._opened = _Opened()
+
+    def _read(self, shard: int, at: int) -> Row:
+        name, _ = self._files[shard]
+        try:
+            return self._opened.shard(shard, lambda: self._open(shard)).row(at, self._columns)
+        except LabelsyncError:  # some of them are OSErrors
+            raise
+        except (pa.ArrowException, OSError) as e:
+            raise DatasetError(f"{name} cannot be read ({_line(e)})", hint="convert or download it again") from None
+
+    def _open(self, shard: int) -> "_Shard":
+        name, count = self._files[shard]
+        opened = _Shard(pq.ParquetFile(self._locate(name), memory_map=True, pre_buffer=False))
+        if opened.count != count:
+            raise DatasetError(
+                f"{name} has {opened.count} rows and its manifest says {count}", hint="convert or download it again"
+            )
+        return opened
+
+
+class _Shard:
+    """One open Parquet file and its row group read last."""
+
+    def __init__(self, file: pq.ParquetFile) -> None:
+        self._file = file
+        metadata = file.metadata
+        self._ends = list(accumulate(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)))
+        self._group, self._table = -1, pa.table({})
+
+    @property
+    def count(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def row(self, at: int, columns: tuple[str, str]) -> Row:
+        group = bisect_right(self._ends, at)
+        if group != self._group:
+            names = [*columns, "name", "uuid"]
+            self._table, self._group = self._file.read_row_group(group, columns=names, use_threads=False), group
+        found = self._table.slice(at - (self._ends[group - 1] if group else 0), 1).to_pylist()[0]
+        image, label = (found[c]["bytes"] for c in columns)
+        return Row(found["name"], found["uuid"], image, label)
+
+
+class _Opened(threading.local):
+    """Open shards of this thread in this process: neither threads nor forked processes share a reader."""
+
+    def __init__(self) -> None:
+        self._process = os.getpid()
+        self._shards: dict[int, _Shard] = {}
+
+    def shard(self, index: int, opened: Callable[[], _Shard]) -> _Shard:
+        if self._process != os.getpid():
+            self._process, self._shards = os.getpid(), {}
+        if index not in self._shards:
+            self._shards[index] = opened()
+        return self._shards[index]
+
+
+def _line(error: Exception) -> str:
+    return str(error).splitlines()[0] if str(error) else type(error).__name__
