@@ -80,6 +80,7 @@ class Session(requests.Session):
             except ValueError:
                 scheme = "an unreadable URL"
             if scheme != urlsplit(resp.url).scheme:
+                resp.close()
                 raise SchemeChangedError(f"it redirects to another scheme ({scheme})", response=resp)
         return target
 
