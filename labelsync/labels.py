@@ -91,18 +91,13 @@ class LabelMap:
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_labels <= MAX_CLASSES:
-            raise TaxonomyError(
-                f"{self.num_labels} classes: a semantic bitmap holds 1 to {MAX_CLASSES}",
-                hint="check the categories of the release",
-            )
-        names = [c.name for c in self.classes]
-        _refuse_twice(names)
-        if UNLABELED in names:
+            what = f"{self.num_labels} classes: a semantic bitmap holds 1 to {MAX_CLASSES}"
+            raise TaxonomyError(what, hint="check the categories of the release")
+        _refuse_twice(self.names)
+        if UNLABELED in self.names:
             raise TaxonomyError(f"{UNLABELED!r} is disk id 0 and cannot also be a class", hint="rename that class")
-        if self.unlabeled == "class" and BACKGROUND not in names:
+        if self.unlabeled == "class" and BACKGROUND not in self.names:
             raise TaxonomyError(f"a map with unlabeled='class' needs a class named {BACKGROUND!r}")
-
-    # ---------------------------------------------------------------- numbers
 
     @property
     def num_labels(self) -> int:
@@ -123,8 +118,6 @@ class LabelMap:
     def background_id(self) -> int:
         """Disk id that unlabeled pixels get: 0 under "ignore", the id of `background` under "class"."""
         return self.id_of(BACKGROUND) if self.unlabeled == "class" else 0
-
-    # ---------------------------------------------------------------- names
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -162,8 +155,6 @@ class LabelMap:
         """Text of id2label.json: string keys "0".."K", "0" = "unlabeled"."""
         return json.dumps({str(i): n for i, n in self.id2label.items()}, indent=2, ensure_ascii=False) + "\n"
 
-    # ---------------------------------------------------------------- disk <-> model
-
     def to_model_ids(self, bitmap: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
         """(H, W) disk ids -> (H, W) int64 model ids, 0 -> `ignore_index`."""
         ids = bitmap.astype(np.int64) - 1
@@ -183,8 +174,6 @@ class LabelMap:
         """
         known = {name: i for i, name in enumerate(self.names, 1)}
         return np.array([known.get(n, 0) for n in names], np.int64)
-
-    # ---------------------------------------------------------------- rounds
 
     def extended(
         self, categories: Iterable[Category], *, allow_renumbering: bool = False
@@ -210,10 +199,11 @@ class LabelMap:
         slots, new = self._slots(named)
         classes = tuple(_updated(c, slots.get(i, []), self._stays(c)) for i, c in enumerate(self.classes))
         classes += tuple(_class_of(c, len(classes) + k) for k, c in enumerate(new, 1))
+        pairs = list(zip(self.classes, classes, strict=False))
         changes = TaxonomyChanges(
             added=tuple(c.name for c in new),
-            removed=tuple(b.name for a, b in zip(self.classes, classes, strict=False) if b.removed and not a.removed),
-            renamed=tuple((a.name, b.name) for a, b in zip(self.classes, classes, strict=False) if a.name != b.name),
+            removed=tuple(b.name for a, b in pairs if b.removed and not a.removed),
+            renamed=tuple((a.name, b.name) for a, b in pairs if a.name != b.name),
             renumbered=tuple(moved),
         )
         return replace(self, classes=classes, unlabeled_ids=unlabeled_ids), changes
@@ -222,20 +212,13 @@ class LabelMap:
         """The position of the known class that each category is, by name or else by number; and the new categories."""
         by_name = {c.name: i for i, c in enumerate(self.classes)}
         taken = {by_name[c.name] for c in named if c.name in by_name}  # goes on under its name, whatever its number
-        by_id = {
-            cid: i
-            for i, c in enumerate(self.classes)
-            if i not in taken and not c.removed and not self._stays(c)
-            for cid in c.category_ids
-        }
+        free = [(i, c) for i, c in enumerate(self.classes) if i not in taken and not c.removed and not self._stays(c)]
+        by_id = {cid: i for i, c in free for cid in c.category_ids}
         slots: dict[int, list[Category]] = {}
         new: list[Category] = []
         for c in named:
             slot = by_name.get(c.name, by_id.get(c.id))
-            if slot is None:
-                new.append(c)
-            else:
-                slots.setdefault(slot, []).append(c)
+            (new if slot is None else slots.setdefault(slot, [])).append(c)
         return slots, new
 
     def _stays(self, known: LabelClass) -> bool:
@@ -313,9 +296,8 @@ def _split_unlabeled(categories: Iterable[Category]) -> tuple[list[Category], tu
 def _refuse_twice(names: Iterable[str]) -> None:
     twice = [n for n, count in Counter(names).items() if count > 1]
     if twice:
-        raise TaxonomyError(
-            f"two classes are named {twice[0]!r}", hint="give every category a name of its own on Segments.ai"
-        )
+        hint = "give every category a name of its own on Segments.ai"
+        raise TaxonomyError(f"two classes are named {twice[0]!r}", hint=hint)
 
 
 def _class_of(category: Category, disk_id: int) -> LabelClass:
