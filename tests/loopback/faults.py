@@ -7,7 +7,6 @@ server.faults.drop_response(method="POST", path="/commit/")  the work is done, i
 import re
 import socket
 import threading
-import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -52,6 +51,7 @@ class Faults:
     def __init__(self) -> None:
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
+        self._closing = threading.Event()
 
     def add(self, kind: str, **options: Any) -> Fault:
         """Any fault, as a manual walk sends it."""
@@ -84,6 +84,16 @@ class Faults:
         """The work begins `seconds` later."""
         return self.add("delay", seconds=seconds, **options)
 
+    def close(self) -> None:
+        """The server stops: requests that are being delayed are dropped instead of done."""
+        self._closing.set()
+
+    def answer(self, fault: Fault, app: App, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+        """Answer one request the way `fault` says."""
+        if fault.kind == "delay":
+            return _hang_up(environ) if self._closing.wait(fault.seconds) else app(environ, start_response)
+        return _ANSWERS[fault.kind](fault, app, environ, start_response)
+
     def clear(self) -> None:
         """No faults any more."""
         with self._lock:
@@ -103,23 +113,7 @@ class Faults:
         return None
 
 
-def answer(fault: Fault, app: App, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
-    """Answer one request the way `fault` says."""
-    if fault.kind == "delay":
-        time.sleep(fault.seconds)
-        return app(environ, start_response)
-    if fault.kind == "status":
-        return _error(fault, environ, start_response)
-    if fault.kind == "drop_response":
-        _exhaust(app(environ, lambda *_: None))
-    elif fault.kind == "cut_request":
-        environ["wsgi.input"].read(fault.after)
-    elif fault.kind == "cut":
-        return _cut(fault, app(environ, start_response), environ)
-    return _hang_up(environ)
-
-
-def _error(fault: Fault, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
+def _error(fault: Fault, _: App, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
     while environ["wsgi.input"].read(1 << 20):  # else the client meets a reset connection before it reads the status
         pass
     page = f"<html><body><h1>{fault.code}</h1>{fault.message}</body></html>"
@@ -130,8 +124,8 @@ def _error(fault: Fault, environ: dict[str, Any], start_response: StartResponse)
     return [b"" if environ["REQUEST_METHOD"] == "HEAD" else body]
 
 
-def _cut(fault: Fault, chunks: Iterable[bytes], environ: dict[str, Any]) -> Iterator[bytes]:
-    left = fault.after
+def _cut(fault: Fault, app: App, environ: dict[str, Any], start_response: StartResponse) -> Iterator[bytes]:
+    chunks, left = app(environ, start_response), fault.after
     try:
         for chunk in chunks:
             yield chunk[:left]
@@ -142,12 +136,19 @@ def _cut(fault: Fault, chunks: Iterable[bytes], environ: dict[str, Any]) -> Iter
         _close(chunks)
 
 
-def _exhaust(chunks: Iterable[bytes]) -> None:
+def _drop(fault: Fault, _: App, environ: dict[str, Any], __: StartResponse) -> Iterable[bytes]:
+    environ["wsgi.input"].read(fault.after)
+    return _hang_up(environ)
+
+
+def _drop_response(_: Fault, app: App, environ: dict[str, Any], __: StartResponse) -> Iterable[bytes]:
+    chunks = app(environ, lambda *_: None)
     try:
-        for _ in chunks:
+        for _chunk in chunks:
             pass
     finally:
         _close(chunks)
+    return _hang_up(environ)
 
 
 def _close(chunks: Iterable[bytes]) -> None:
@@ -158,3 +159,12 @@ def _close(chunks: Iterable[bytes]) -> None:
 def _hang_up(environ: dict[str, Any]) -> Iterable[bytes]:
     environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
     raise ConnectionAbortedError("injected fault")  # werkzeug takes it for a client that went away
+
+
+_ANSWERS: dict[str, Callable[..., Iterable[bytes]]] = {
+    "status": _error,
+    "drop": _drop,
+    "cut_request": _drop,
+    "drop_response": _drop_response,
+    "cut": _cut,
+}

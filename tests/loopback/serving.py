@@ -9,7 +9,7 @@ from urllib.parse import unquote
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
-from tests.loopback.faults import App, Fault, Faults, StartResponse, answer
+from tests.loopback.faults import App, Fault, Faults, StartResponse
 
 HOST = "127.0.0.1"
 
@@ -48,6 +48,7 @@ class Server:
     def __init__(self, app: App, *, name: str, log: Log, faults: Faults, port: int = 0) -> None:
         self._http = make_server(HOST, port, _Recorder(app, name, log, faults), threaded=True, request_handler=_Quiet)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name=name, daemon=True)
+        self._faults = faults
         self.port: int = self._http.server_port
         self.url = f"http://{HOST}:{self.port}"
 
@@ -57,6 +58,7 @@ class Server:
 
     def stop(self) -> None:
         """Close the port. Connections made after this are refused."""
+        self._faults.close()
         if self._thread.is_alive():
             self._http.shutdown()
             self._thread.join()
@@ -99,7 +101,7 @@ class _Recorder:
         if fault is None:
             return self.app(environ, started)
         request.fault = fault.kind
-        return answer(fault, self.app, environ, started)
+        return self.faults.answer(fault, self.app, environ, started)
 
 
 class _Counted:
