@@ -1,0 +1,151 @@
+# ruff: noqa: ARG002 - the signatures are the Trainer's
+"""What happens beside the training steps: progress on stderr, Ctrl-C, the epoch of the sampler, metrics.jsonl."""
+
+import json
+import math
+import signal
+import sys
+import threading
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+
+from labelsync import store
+from labelsync.training.data import EpochSampler
+
+# The clock has no place in a file that is the same for the same run, and a resumed run is the same run.
+_CLOCK = ("_runtime", "_per_second", "total_flos")
+
+
+class Epoch(TrainerCallback):
+    """Tells the sampler its epoch, by the count of steps: it is also right after a resume in the middle of one."""
+
+    def __init__(self, sampler: EpochSampler) -> None:
+        self.sampler = sampler
+
+    def on_epoch_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Steps done over steps per epoch, the last of an epoch counted whole."""
+        steps = math.ceil(len(kwargs["train_dataloader"]) / args.gradient_accumulation_steps)
+        self.sampler.epoch = state.global_step // steps
+
+
+class Progress(TrainerCallback):
+    """A bar over the steps on stderr, only where that is a terminal."""
+
+    def __init__(self) -> None:
+        self.bar: Any = None
+        self.shown: dict[str, str] = {}
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Open the bar where a resumed run goes on."""
+        if state.is_world_process_zero:
+            self.bar = tqdm(
+                total=state.max_steps,
+                initial=state.global_step,
+                desc="train",
+                unit="step",
+                disable=None,
+                file=sys.stderr,
+                dynamic_ncols=True,
+            )
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """One step further."""
+        if self.bar is not None:
+            self.bar.update(state.global_step - self.bar.n)
+
+    def on_log(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Loss and mean_iou beside the bar."""
+        logs = kwargs.get("logs") or {}
+        if self.bar is not None:
+            self.shown |= {
+                n: f"{logs[k]:.4f}" for k, n in (("loss", "loss"), ("eval_mean_iou", "mean_iou")) if k in logs
+            }
+            self.bar.set_postfix(self.shown)
+
+    def on_train_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """Close the bar."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the bar, also where training ended in an error."""
+        if self.bar is not None:
+            self.bar.close()
+            self.bar = None
+
+
+class Interruption(TrainerCallback):
+    """Ctrl-C ends the run after the step it is in, with a checkpoint. A second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.asked = False
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """A checkpoint falls on a logged step, so that the losses logged after a resume cover the same steps."""
+        if self.asked:
+            control.should_save = control.should_training_stop = True
+            control.should_evaluate = False
+        control.should_log = control.should_log or control.should_save or control.should_evaluate
+
+    def on_epoch_end(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """An epoch that was cut off is not evaluated: the uninterrupted run does not do it there either."""
+        if self.asked:
+            control.should_evaluate = control.should_save = control.should_log = False
+        control.should_log = control.should_log or control.should_save or control.should_evaluate
+
+    @contextmanager
+    def listening(self) -> Iterator[None]:
+        """SIGINT sets `asked` inside the block; only in the main thread, where Python allows it."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def ask(number: int, frame: Any) -> None:  # noqa: ARG001 - a signal handler's parameters
+            self.asked = True
+            signal.signal(signal.SIGINT, before)
+
+        before = signal.signal(signal.SIGINT, ask)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGINT, before)
+
+
+class Metrics(TrainerCallback):
+    """metrics.jsonl, written with every checkpoint from the log that the checkpoint holds."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Write the file whole: after a resume it goes on where the checkpoint was."""
+        if state.is_world_process_zero:
+            store.write_text(self.path, metrics_lines(state.log_history))
+
+
+def metrics_lines(history: Sequence[Mapping[str, Any]]) -> str:
+    """JSON lines of the logged numbers: step and epoch first, no clock, NaN (class absent) as null."""
+    lines = []
+    for entry in history:
+        numbers = {k: v for k, v in entry.items() if not k.endswith(_CLOCK) and k not in ("step", "epoch")}
+        if any(k != "train_loss" for k in numbers):  # the closing line of a run holds the clock's numbers alone
+            row = {"step": entry["step"], "epoch": entry["epoch"], **numbers}
+            lines.append(
+                json.dumps(
+                    {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()},
+                    ensure_ascii=False,
+                )
+            )
+    return "".join(line + "\n" for line in lines)

@@ -1,0 +1,150 @@
+"""Rows of a dataset to training batches: decode, vary, number as the model does.
+
+The key of an item is (epoch, index): the sampler knows the epoch and hands it to whatever process loads the item, so
+loading processes that outlive an epoch, or start in the middle of one, need to be told nothing.
+"""
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from labelsync.errors import BitmapError, DatasetError, LabelsyncError
+from labelsync.labels import LabelMap
+from labelsync.pixels.image import decode_image
+from labelsync.pixels.semantic import decode_semantic
+from labelsync.records import Row
+from labelsync.training.augment import RGB, apply, draw
+from labelsync.training.recipe import Augment
+
+Key = tuple[int, int]
+Item = tuple[torch.Tensor, torch.Tensor]
+
+
+class TrainingData(Dataset[Item | LabelsyncError]):
+    """The training split, varied. An item is `((3, h, w) uint8 pixels, (h, w) model ids)`.
+
+    Model ids are uint8 up to 254 classes and int32 above, ignored pixels `LabelMap.ignore_index`. A row that cannot be
+    used is returned as its error: raised in a loading process it would arrive wrapped in that process's traceback.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[Row],
+        labels: LabelMap,
+        *,
+        size_hw: tuple[int, int],
+        augment: Augment,
+        fill: RGB = (0, 0, 0),
+        seed: int = 0,
+    ) -> None:
+        self.rows = rows
+        self.labels = labels
+        self.size_hw = size_hw
+        self.augment = augment
+        self.fill = fill
+        self.seed = seed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Key) -> Item | LabelsyncError:
+        epoch, index = key
+        try:
+            image, label = decode(self.rows[index], self.labels)
+        except LabelsyncError as e:
+            return e
+        drawn = draw(self.augment, seed=self.seed, epoch=epoch, index=index)
+        pixels, ids = apply(image, label, drawn, size_hw=self.size_hw, fill=self.fill)
+        return pixels, to_model_ids(ids, self.labels)
+
+
+class EpochSampler(Sampler[Key]):
+    """Keys (epoch, index) of every sample once, in an order drawn from (seed, epoch) alone.
+
+    `epoch` is set before each pass by the Trainer's callback. It is deliberately not `set_epoch`, which accelerate and
+    the Trainer call on some of their wrappers and not on others, and with other numbers.
+    """
+
+    def __init__(self, length: int, *, seed: int) -> None:
+        self.length = length
+        self.seed = seed
+        self.epoch = 0
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[Key]:
+        epoch = self.epoch
+        return iter([(epoch, index) for index in order(self.length, seed=self.seed, epoch=epoch)])
+
+
+def order(length: int, *, seed: int, epoch: int) -> list[int]:
+    """0..length-1 sorted by a hash of (seed, epoch, index): a shuffle that no library version changes."""
+    start = hashlib.sha256(f"labelsync order {seed} {epoch} ".encode())
+
+    def rank(index: int) -> bytes:
+        digest = start.copy()
+        digest.update(str(index).encode())
+        return digest.digest()
+
+    return sorted(range(length), key=rank)
+
+
+def collate(items: Sequence[Item | LabelsyncError]) -> dict[str, Any]:
+    """Items to `pixel_values` (N, 3, h, w) uint8 and `labels` (N, h, w); or `error`, the first of the batch."""
+    whole = []
+    for item in items:
+        if isinstance(item, LabelsyncError):
+            return {"error": item}
+        whole.append(item)
+    pixels, labels = zip(*whole, strict=True)
+    return {"pixel_values": torch.stack(pixels), "labels": torch.stack(labels)}
+
+
+def decode(row: Row, labels: LabelMap) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
+    """A row as (H, W, 3) uint8 image and (H, W) disk ids.
+
+    Raises:
+        DatasetError: not decodable, of two sizes, or with a value outside the class list; the sample is named.
+    """
+    named = f"sample {row.name} ({row.uuid})" if row.uuid and row.uuid != row.name else f"sample {row.name}"
+    try:
+        image, label = decode_image(row.image), decode_semantic(row.label)
+    except BitmapError as e:
+        raise DatasetError(f"{named}: {e.message}", hint="convert the release again") from None
+    if image.shape[:2] != label.shape:
+        raise DatasetError(
+            f"{named}: the image is {_hw(image.shape)} and its label {_hw(label.shape)}",
+            hint="correct that sample, or leave it out",
+        )
+    highest = int(label.max(initial=0))
+    if highest > labels.num_labels:
+        raise DatasetError(
+            f"{named}: its label holds the value {highest}, and the classes are 1 to {labels.num_labels}",
+            hint="check id2label.json, or convert the release again",
+        )
+    return image, label
+
+
+def to_model_ids(ids: npt.NDArray[Any], labels: LabelMap) -> torch.Tensor:
+    """(H, W) disk ids -> model ids, 0 -> the ignore index; uint8 up to 254 classes, int32 above."""
+    if labels.ignore_index == np.iinfo(np.uint8).max:
+        return torch.from_numpy(ids.astype(np.uint8) - np.uint8(1))  # 0 wraps to 255, which is the ignore index
+    return torch.from_numpy(labels.to_model_ids(ids).astype(np.int32))
+
+
+def require_labelled(rows: Sequence[Row], labels: LabelMap, *, split: str) -> None:
+    """Raises DatasetError unless some pixel of the split is labelled; looks no further than the first that is."""
+    if not any(decode(row, labels)[1].any() for row in rows):
+        raise DatasetError(
+            f"no pixel of the {split} split is labelled", hint="look at the labels, or convert with other splits"
+        )
+
+
+def _hw(shape: tuple[int, ...]) -> str:
+    return f"{shape[0]}x{shape[1]}"

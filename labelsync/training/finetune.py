@@ -1,0 +1,152 @@
+"""`train`: a dataset and a model to a fine-tuned model folder."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from labelsync.dataset.load import LabeledDataset, load
+from labelsync.errors import DatasetError, ModelError, OptionError
+from labelsync.evaluation.evaluate import short_name
+from labelsync.model.load import LoadedModel, new_model, quiet
+from labelsync.records import Row, TrainRecord
+from labelsync.training.arguments import parse_set, result_settings
+from labelsync.training.data import require_labelled
+from labelsync.training.folder import Identity, RunFolder, open_run, require_usable
+from labelsync.training.process import memory_errors, own_randomness, processes, rank, wait_for_everyone, writing
+from labelsync.training.recipe import Recipe, load_recipe, settings
+from labelsync.training.run import Run
+
+
+def train(
+    dataset: str | Path,
+    *,
+    out: Path,
+    model: str | Path = "nvidia/mit-b0",
+    recipe: str | Path = "sidewalk",
+    epochs: float | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    image_size: str | None = None,
+    seed: int = 0,
+    set: tuple[str, ...] = (),  # named as its flag
+    resume: bool = False,
+    overwrite: bool = False,
+) -> TrainRecord:
+    """Fine-tune a segmentation model on a dataset's train split; keep the best one by mean IoU on its validation split.
+
+    Leaves a run folder: the model (weights, config, image processor, id2label.json) as `from_pretrained` and `pipeline`
+    read it, README.md (model card), metrics.jsonl (every evaluation), checkpoints/ and manifest.json. A run that is
+    finished already, with the same dataset, model and settings, is not repeated.
+
+    Args:
+        dataset: a dataset folder, or a Hub id "user/name[@revision]".
+        out: the run folder.
+        model: a folder or a Hub id "user/name[@revision]"; a folder with only a config.json starts from random weights.
+        recipe: the name of a built-in recipe, or a TOML file.
+        epochs, batch_size, learning_rate, image_size: replace the recipe's; the size is "512" or "384x512" (height x
+            width), the batch size that of one process.
+        seed: of the class head, the order of samples, augmentation and dropout.
+        set: "name=value" of further TrainingArguments fields.
+        resume: go on from the last whole checkpoint in `out`. The result is that of the uninterrupted run.
+        overwrite: delete the run in `out`, and start anew.
+
+    Raises:
+        OptionError: a setting that cannot be used.
+        DatasetNotFound, DatasetError: no dataset; a split is missing, empty or without labels; a row cannot be used.
+        TaxonomyError: a single class.
+        ModelNotFound, ModelError: no model, one that does not fit, or no memory for it.
+        OutputExists, OutputLocked: something else lies at `out`, or somebody is writing there.
+        KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
+    """
+    started = time.perf_counter()
+    out = Path(out).expanduser().resolve()
+    chosen = load_recipe(
+        recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, image_size=image_size
+    )
+    fields = parse_set(set)
+    with writing(out), own_randomness(), quiet():
+        require_usable(out, resume=resume, overwrite=overwrite)
+        data = load(dataset)
+        splits = _splits(data)
+        loaded = new_model(model, data.labels, image_size=chosen.size_hw, seed=seed)
+        with memory_errors(chosen):
+            _require_fit(loaded, chosen)
+        identity = Identity(
+            inputs={"dataset": data.digest, "model": loaded.digest},
+            settings={
+                "recipe": settings(chosen),
+                "seed": seed,
+                "set": result_settings(fields),
+                "processes": processes(),
+            },
+        )
+        folder = _open(out, identity, overwrite=overwrite)
+        names = {"model": short_name(model), "dataset": short_name(dataset)}
+        manifest = (
+            folder.finished
+            or Run(folder, identity, data, splits, loaded, chosen, fields, seed=seed, names=names).execute()
+        )
+    numbers = ("parameters", "steps", "epochs", "best_step", "mean_iou", "train_loss")
+    return TrainRecord(
+        path=str(out),
+        model=str(model),
+        dataset=str(dataset),
+        dataset_digest=data.digest,
+        num_labels=data.labels.num_labels,
+        **{name: manifest.summary[name] for name in numbers},
+        seconds=round(time.perf_counter() - started, 1),
+        digest=manifest.digest,
+    )
+
+
+def _splits(data: LabeledDataset) -> tuple[Sequence[Row], Sequence[Row]]:
+    """The rows of train and validation.
+
+    Raises:
+        TaxonomyError: one class.
+        DatasetError: a split is missing, empty, or without a labelled pixel.
+    """
+    data.labels.require_trainable()
+    for name in ("train", "validation"):
+        if name not in data.splits or not len(data.splits[name]):
+            there = ", ".join(f"{n} ({len(rows)})" for n, rows in data.splits.items()) or "none"
+            raise DatasetError(
+                f"{data.source} has no sample in split {name!r} (its splits: {there})",
+                hint="convert the release again with --fractions or --splits that fill it",
+            )
+        require_labelled(data.splits[name], data.labels, split=name)
+    return data.splits["train"], data.splits["validation"]
+
+
+def _require_fit(loaded: LoadedModel, recipe: Recipe) -> None:
+    """One image through the model: what does not fit is an error before anything is written."""
+    height, width = recipe.size_hw
+    try:
+        with torch.inference_mode():
+            logits = loaded.model(pixel_values=torch.zeros(1, 3, height, width)).logits
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, ValueError, IndexError) as e:
+        if "not enough memory" in str(e):
+            raise
+        raise OptionError(
+            f"{loaded.source} cannot take images of {recipe.image_size} ({str(e).splitlines()[0]})",
+            hint="choose another --image-size, such as 512",
+        ) from None
+    if logits.ndim != 4 or logits.shape[1] != loaded.labels.num_labels:
+        raise ModelError(
+            f"{loaded.source} gives outputs of shape {tuple(logits.shape)} for {loaded.labels.num_labels} classes",
+            hint="it is not a semantic segmentation model that labelsync can train",
+        )
+
+
+def _open(out: Path, identity: Identity, *, overwrite: bool) -> RunFolder:
+    """The run folder, prepared by the first process and then looked at by the others."""
+    if rank() == 0:
+        folder = open_run(out, identity, overwrite=overwrite)
+        wait_for_everyone()
+        return folder
+    wait_for_everyone()
+    return open_run(out, identity, overwrite=False)

@@ -1,0 +1,87 @@
+"""The process that trains: which of how many it is, its lock, its generators, its cores, its memory."""
+
+import os
+import random
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from labelsync import store
+from labelsync.errors import LabelsyncError, ModelError
+from labelsync.training.recipe import Recipe
+
+_MAX_LOADERS = 8
+
+
+def rank() -> int:
+    """Number of this process as `accelerate launch` or `torchrun` set it; 0 without a launcher."""
+    return int(os.environ.get("RANK", "0"))
+
+
+def processes() -> int:
+    """Number of processes that train together; 1 without a launcher."""
+    return int(os.environ.get("WORLD_SIZE", "1"))
+
+
+def wait_for_everyone() -> None:
+    """Go on when all processes are here."""
+    if processes() > 1:
+        from accelerate import PartialState
+
+        PartialState().wait_for_everyone()
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """The lock on `out`, held by the first process for all of them. Raises OutputLocked."""
+    if rank() > 0:
+        yield
+        return
+    with store.locked(out):
+        yield
+
+
+@contextmanager
+def own_randomness() -> Iterator[None]:
+    """Leave the caller's generators as they were: the Trainer seeds all of them."""
+    python, legacy = random.getstate(), np.random.get_state()
+    try:
+        with torch.random.fork_rng():
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(legacy)
+
+
+@contextmanager
+def memory_errors(recipe: Recipe) -> Iterator[None]:
+    """Out of memory, on a GPU or not, becomes a ModelError that says which knob to turn."""
+    try:
+        yield
+    except RuntimeError as e:
+        if isinstance(e, LabelsyncError) or not _is_out_of_memory(e):
+            raise
+        knob = f"--image-size {max(1, recipe.size_hw[0] // 2)}"
+        if recipe.batch_size > 1:
+            knob = f"--batch-size {recipe.batch_size // 2} --set gradient_accumulation_steps=2, or {knob}"
+        raise ModelError(
+            f"out of memory at batch size {recipe.batch_size} and image size {recipe.image_size}",
+            hint=f"try {knob}; on a GPU also --set bf16=true",
+        ) from None
+
+
+def loaders() -> int:
+    """Loading processes: none without a GPU, where the model needs the cores. Any number gives the same result."""
+    if not torch.cuda.is_available():
+        return 0
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    beside = int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return min(_MAX_LOADERS, cores // beside)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    """torch has an error of its own for GPUs, and a sentence for the CPU."""
+    return isinstance(error, torch.OutOfMemoryError) or "not enough memory" in str(error)

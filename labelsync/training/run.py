@@ -1,0 +1,155 @@
+"""One run in its folder: steps, best model, and what is left behind."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from transformers import TrainerState
+
+from labelsync import store
+from labelsync.dataset.load import LabeledDataset
+from labelsync.errors import DatasetError, ModelError
+from labelsync.model.load import LoadedModel, save_model
+from labelsync.records import Row
+from labelsync.training.arguments import training_arguments
+from labelsync.training.callbacks import Interruption, Metrics, Progress, metrics_lines
+from labelsync.training.card import model_card
+from labelsync.training.checkpoints import STATE, require_same_weights
+from labelsync.training.data import TrainingData
+from labelsync.training.folder import CHECKPOINTS, STAGE, Identity, RunFolder
+from labelsync.training.process import loaders, memory_errors
+from labelsync.training.recipe import Recipe
+from labelsync.training.trainer import SegmentationTrainer
+
+METRICS = "metrics.jsonl"
+CARD = "README.md"
+
+
+@dataclass(frozen=True)
+class Run:
+    """Everything that is known before the first step.
+
+    Attributes:
+        splits: rows of train and of validation.
+        fields: of `--set`.
+        names: "model" and "dataset" as people call them: a Hub id or a folder's own name.
+    """
+
+    folder: RunFolder
+    identity: Identity
+    data: LabeledDataset
+    splits: tuple[Sequence[Row], Sequence[Row]]
+    loaded: LoadedModel
+    recipe: Recipe
+    fields: Mapping[str, Any]
+    seed: int
+    names: Mapping[str, str]
+
+    def execute(self) -> store.Manifest:
+        """Train, load the best model, write the folder.
+
+        Raises:
+            KeyboardInterrupt: Ctrl-C was pressed; the checkpoint is written.
+            DatasetError: a row cannot be used. ModelError: out of memory.
+        """
+        interruption = Interruption()
+        trainer = self._trainer(interruption)
+        try:
+            with interruption.listening(), memory_errors(self.recipe):
+                self._steps(trainer)
+            state = trainer.state
+            if interruption.asked:
+                raise KeyboardInterrupt(f"step {state.global_step} of {state.max_steps} is saved; go on with --resume")
+            if not state.best_global_step:
+                raise DatasetError("no evaluation gave a mean IoU", hint="look at the labels of the validation split")
+            trainer.load_best()
+            if trainer.is_world_process_zero():
+                self._write(trainer)
+            trainer.accelerator.wait_for_everyone()
+        finally:
+            trainer.accelerator.free_memory()
+        return store.read_manifest(self.folder.path, STAGE)
+
+    def _trainer(self, interruption: Interruption) -> SegmentationTrainer:
+        arguments = training_arguments(
+            self.recipe, self.fields, checkpoints=self.folder.checkpoints, seed=self.seed, loaders=loaders()
+        )
+        rows = TrainingData(
+            self.splits[0],
+            self.data.labels,
+            size_hw=self.recipe.size_hw,
+            augment=self.recipe.augment,
+            fill=_mean_color(self.loaded),
+            seed=self.seed,
+        )
+        callbacks = [Progress(), interruption, Metrics(self.folder.path / METRICS)]
+        return SegmentationTrainer(self.loaded, arguments, data=rows, validation=self.splits[1], callbacks=callbacks)
+
+    def _steps(self, trainer: SegmentationTrainer) -> None:
+        """All steps, or those that are left."""
+        last = self.folder.resume_from
+        state = TrainerState.load_from_json(str(last / STATE)) if last else None
+        if state is not None and state.global_step >= state.max_steps:
+            trainer.state = state  # only the folder was not written; the Trainer would make one step too many
+        else:
+            trainer.train(resume_from_checkpoint=str(last) if last else None)
+
+    def _write(self, trainer: SegmentationTrainer) -> None:
+        out, state = self.folder.path, trainer.state
+        summary = {
+            **self.names,
+            "release": self.data.release,
+            "revision": self.data.revision,
+            "parameters": sum(p.numel() for p in self.loaded.model.parameters()),
+            "steps": state.global_step,
+            "epochs": round(float(state.epoch or 0), 4),
+            "best_step": state.best_global_step,
+            "mean_iou": state.best_metric,
+            "train_loss": mean_loss(state.log_history),
+        }
+        save_model(self.loaded, out)
+        require_same_weights(out, trainer.best_checkpoint)
+        store.write_text(out / METRICS, metrics_lines(state.log_history))
+        scores = best_scores(state.log_history, step=state.best_global_step or 0)
+        card = model_card(
+            self.loaded,
+            self.recipe,
+            dataset_digest=self.data.digest,
+            scores=scores,
+            summary=summary,
+            seed=self.seed,
+        )
+        store.write_text(out / CARD, card)
+        store.write_manifest(
+            out,
+            STAGE,
+            inputs=self.identity.inputs,
+            settings=self.identity.settings,
+            summary=summary,
+            labels=self.data.labels,
+            exclude=(CHECKPOINTS,),
+        )
+
+
+def mean_loss(history: Sequence[Mapping[str, Any]]) -> float:
+    """Mean loss over all steps, from the log: the Trainer's own figure forgets what was before a resume."""
+    total, last = 0.0, 0.0
+    for entry in history:
+        if "loss" in entry:
+            total += entry["loss"] * (entry["step"] - last)
+            last = entry["step"]
+    return round(total / max(last, 1), 6)
+
+
+def best_scores(history: Sequence[Mapping[str, Any]], *, step: int) -> dict[str, float]:
+    """Scores of the evaluation after `step`, without their prefix."""
+    for entry in history:
+        if entry["step"] == step and "eval_mean_iou" in entry:
+            return {k.removeprefix("eval_"): v for k, v in entry.items() if k.startswith("eval_")}
+    raise ModelError(f"the log of the run lacks the evaluation after step {step}", hint="please report this")
+
+
+def _mean_color(loaded: LoadedModel) -> tuple[int, int, int]:
+    """The colour that normalises to 0."""
+    r, g, b = (min(255, max(0, round(255 * m))) for m in loaded.mean)
+    return r, g, b
