@@ -81,7 +81,7 @@ class _Recorder:
     def __call__(self, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:
         raw = environ["REQUEST_URI"].partition("?")[0]
         # werkzeug would decode "refs%2Fpr%2F1" to three segments; here it stays one, and the route decodes it
-        environ["PATH_INFO"] = "/".join(unquote(s).replace("/", "%2F") for s in raw.split("/"))
+        environ["PATH_INFO"] = "/".join(unquote(s, "latin-1").replace("/", "%2F") for s in raw.split("/"))
         request = Request(
             method=environ["REQUEST_METHOD"],
             path=raw,
