@@ -1,0 +1,172 @@
+"""Every public verb is a function and a command with the same name, parameters and defaults."""
+
+import inspect
+from dataclasses import is_dataclass
+from pathlib import Path
+from typing import Any, get_args, get_origin, get_type_hints
+from unittest.mock import patch
+
+import pytest
+
+import labelsync
+from labelsync.cli.main import main
+from labelsync.records import from_json
+
+VERBS = tuple(main.commands)
+EMPTY = inspect.Parameter.empty
+
+# The shortest argv of each verb, and what its required parameters then are.
+SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "pull": (["acme/walk@v1"], {"source": "acme/walk@v1"}),
+    "convert": (["release", "--out", "data"], {"release": Path("release"), "out": Path("data")}),
+    "push": (["data", "--repo-id", "acme/walk"], {"path": Path("data"), "repo_id": "acme/walk"}),
+    "train": (["acme/walk@v1", "--out", "run"], {"dataset": "acme/walk@v1", "out": Path("run")}),
+    "evaluate": (["run", "--dataset", "acme/walk@v1"], {"model": "run", "dataset": "acme/walk@v1"}),
+    "predict": (["run", "a.jpg", "images"], {"model": "run", "images": ("a.jpg", "images")}),
+    "demo": ([], {}),
+}
+
+# What one more flag changes in the keyword arguments. Every flag of every verb occurs here.
+FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
+    "pull": [
+        (["--out", "deep/r"], {"out": Path("deep/r")}),
+        (["--labelset", "second"], {"labelset": "second"}),
+        (["--wait", "0.5"], {"wait": 0.5}),
+        (["--workers", "2"], {"workers": 2}),
+        (["--allow-failed", "3"], {"allow_failed": 3}),
+        (["--overwrite"], {"overwrite": True}),
+    ],
+    "convert": [
+        (["--splits", "s.json"], {"splits": Path("s.json")}),
+        (["--fractions", "0.5,0.25,0.25"], {"fractions": (0.5, 0.25, 0.25)}),
+        (["--group-by", "metadata.sequence"], {"group_by": "metadata.sequence"}),
+        (["--status", "REVIEWED"], {"status": ("REVIEWED",)}),
+        (["--status", "LABELED,PRELABELED"], {"status": ("LABELED", "PRELABELED")}),
+        (["--unlabeled", "class"], {"unlabeled": "class"}),
+        (["--previous", "acme/walk@v0"], {"previous": "acme/walk@v0"}),
+        (["--allow-renumbering"], {"allow_renumbering": True}),
+        (["--columns", "image,label"], {"columns": "image,label"}),
+        (["--format", "bitmaps"], {"format": "bitmaps"}),
+        (["--workers", "2"], {"workers": 2}),
+        (["--allow-failed", "3"], {"allow_failed": 3}),
+        (["--overwrite"], {"overwrite": True}),
+    ],
+    "push": [
+        (["--tag", "v2"], {"tag": "v2"}),
+        (["--private"], {"private": True}),
+        (["--message", "Round two"], {"message": "Round two"}),
+    ],
+    "train": [
+        (["--model", "nvidia/mit-b2"], {"model": "nvidia/mit-b2"}),
+        (["--recipe", "demo"], {"recipe": "demo"}),
+        (["--epochs", "2.5"], {"epochs": 2.5}),
+        (["--batch-size", "4"], {"batch_size": 4}),
+        (["--learning-rate", "1e-4"], {"learning_rate": 1e-4}),
+        (["--image-size", "384x512"], {"image_size": "384x512"}),
+        (["--seed", "7"], {"seed": 7}),
+        (["--set", "bf16=true", "--set", "eval_steps=5"], {"set": ("bf16=true", "eval_steps=5")}),
+        (["--resume"], {"resume": True}),
+        (["--overwrite"], {"overwrite": True}),
+    ],
+    "evaluate": [
+        (["--split", "validation"], {"split": "validation"}),
+        (["--out", "e"], {"out": Path("e")}),
+        (["--batch-size", "2"], {"batch_size": 2}),
+        (["--device", "cpu"], {"device": "cpu"}),
+        (["--align"], {"align": True}),
+        (["--overwrite"], {"overwrite": True}),
+    ],
+    "predict": [
+        (["--out", "p"], {"out": Path("p")}),
+        (["--no-overlays"], {"overlays": False}),
+        (["--batch-size", "2"], {"batch_size": 2}),
+        (["--device", "cpu"], {"device": "cpu"}),
+        (["--overwrite"], {"overwrite": True}),
+    ],
+    "demo": [
+        (["--out", "d"], {"out": Path("d")}),
+        (["--seed", "7"], {"seed": 7}),
+        (["--overwrite"], {"overwrite": True}),
+    ],
+}
+ROWS = [(verb, *row) for verb in VERBS for row in [([], {}), *FLAGS[verb]]]
+
+
+def twin(verb: str) -> Any:
+    return getattr(labelsync, verb.replace("-", "_"))
+
+
+def parameters(verb: str) -> dict[str, inspect.Parameter]:
+    return dict(inspect.signature(twin(verb)).parameters)
+
+
+def filled(kind: Any) -> Any:
+    """A value of a type, with something in every field of a record."""
+    if is_dataclass(kind):
+        return kind(**{name: filled(t) for name, t in get_type_hints(kind).items()})
+    if type(None) in get_args(kind):
+        return filled(get_args(kind)[0])
+    return {"a": filled(get_args(kind)[1])} if get_origin(kind) is dict else kind(1)
+
+
+def called(verb: str, argv: list[str], cli: Any) -> dict[str, Any]:
+    """The arguments by name that the command gives to the verb's function."""
+    function = twin(verb)
+    record = filled(get_type_hints(function)["return"])
+    with patch(f"{function.__module__}.{function.__name__}", autospec=True, return_value=record) as mock:
+        done = cli(verb, *argv, "--json")
+    assert from_json(type(record), done.stdout) == record
+    (call,) = mock.call_args_list
+    return dict(inspect.signature(function).bind(*call.args, **call.kwargs).arguments)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_names_are_the_same_on_both_sides(verb):
+    options = {p.name for p in main.commands[verb].params} - {"as_json"}
+    assert options == set(parameters(verb))
+    assert "--json" in {o for p in main.commands[verb].params for o in p.opts}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_defaults_are_the_same_on_both_sides(verb):
+    argv, required = SHORTEST[verb]
+    given = main.commands[verb].make_context(verb, list(argv)).params
+    defaults = {name: p.default for name, p in parameters(verb).items() if p.default is not EMPTY}
+    assert set(required) == set(parameters(verb)) - set(defaults)
+    assert {name: given[name] for name in defaults} == defaults
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_first_argument_is_positional_and_all_others_are_named(verb):
+    kinds = [p.kind for p in parameters(verb).values()]
+    arguments = [p.name for p in main.commands[verb].params if p.param_type_name == "argument"]
+    if arguments:
+        assert arguments[0] == next(iter(parameters(verb)))
+        assert kinds.pop(0) is inspect.Parameter.POSITIONAL_OR_KEYWORD
+    assert set(kinds) <= {inspect.Parameter.KEYWORD_ONLY}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_flag_is_in_the_table(verb):
+    assert {name for _, changes in FLAGS[verb] for name in changes} | set(SHORTEST[verb][1]) == set(parameters(verb))
+
+
+@pytest.mark.parametrize(("verb", "argv", "changes"), ROWS, ids=[" ".join([v, *argv]) for v, argv, _ in ROWS])
+def test_argv_becomes_exactly_these_arguments(verb, argv, changes, cli):
+    shortest, required = SHORTEST[verb]
+    defaults = {name: p.default for name, p in parameters(verb).items() if p.default is not EMPTY}
+    arguments = called(verb, [*shortest, *argv], cli)
+    expected = defaults | required | changes
+    assert arguments == expected
+    assert {k: type(v) for k, v in arguments.items()} == {k: type(v) for k, v in expected.items()}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_docstring_of_the_function_names_every_parameter(verb):
+    text = inspect.getdoc(twin(verb)) or ""
+    assert [name for name in parameters(verb) if f"{name}:" not in text and f"`{name}`" not in text] == []
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_flag_says_what_it_does(verb):
+    assert [p.name for p in main.commands[verb].params if p.param_type_name == "option" and not p.help] == []
