@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from labelsync import store
-from labelsync.errors import AuthError, ModelNotFound, ServiceError
+from labelsync.errors import AuthError, LabelsyncError, ModelNotFound, ServiceError
 
 _HUB_ID = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>.+))?$")
 
@@ -89,10 +89,21 @@ def _fetch(repo: str, revision: str | None) -> Path:
         ) from None
     except hub.HFValidationError:
         raise ModelNotFound(f"{name} is neither a folder nor a Hub id", hint="Hub ids are user/name") from None
-    except (OSError, hub.EntryNotFoundError):  # connection, time-out, server error, offline mode and not cached
-        endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-        raise ServiceError(
-            f"{name} is not in the Hub cache and {endpoint} did not answer for it",
-            hint="check the connection and HF_ENDPOINT, or give a folder",
-        ) from None
+    except Exception as e:
+        if isinstance(e, OSError) and e.errno is not None:
+            raise  # this machine's trouble: a full disk, a cache that may not be written
+        raise _refusal(name, e) from None
     return folder
+
+
+def _refusal(name: str, error: Exception) -> LabelsyncError:
+    """An answer of the Hub, or none: an error status, a dead connection, offline mode, a page that is not its API."""
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status in (401, 403):
+        return AuthError(f"the Hub does not let this token read {name}", hint="check HF_TOKEN, or run: hf auth login")
+    said = f"answers {status}" if status else "did not answer"
+    return ServiceError(
+        f"{name} is not in the Hub cache and {endpoint} {said}",
+        hint="check the connection and HF_ENDPOINT, or give a folder",
+    )

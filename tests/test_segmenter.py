@@ -1,0 +1,200 @@
+import io
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+import torch
+import transformers
+from PIL import Image
+
+from labelsync.errors import BitmapError, ModelError, OptionError
+from labelsync.model.load import LoadedModel, load_model, new_model, save_model
+from labelsync.model.preprocess import resize
+from labelsync.model.segmenter import Segmenter, winning_output
+from labelsync.pixels.image import encode_png
+from tests.models import label_map, numbered, tiny_segformer
+
+HW = (64, 96)
+
+
+def loud(loaded: LoadedModel, seed: int = 0) -> LoadedModel:
+    """The model with a head drawn wide enough for every class to win somewhere."""
+    classifier = loaded.model.decode_head.classifier
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        classifier.weight.copy_(torch.randn(classifier.weight.shape, generator=generator))
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("segmenter")
+    config = tiny_segformer(path / "config", 5)
+    save_model(loud(new_model(config, numbered(5), image_size=HW, seed=0)), path / "model")
+    return path / "model"
+
+
+@pytest.fixture(scope="module")
+def segmenter(folder: Path) -> Segmenter:
+    return Segmenter(folder, device="cpu")
+
+
+def picture(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
+    """Blobs of colour: enough going on for all classes, smooth enough for borders to lie between pixels."""
+    rng = np.random.default_rng(seed)
+    small = rng.integers(0, 256, (max(2, height // 12), max(2, width // 12), 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+@pytest.mark.parametrize("size_hw", [(150, 201), (40, 30), HW, (333, 17)])
+def test_gives_the_classes_that_transformers_pipeline_gives(
+    folder: Path, segmenter: Segmenter, size_hw: tuple[int, int]
+) -> None:
+    image = picture(*size_hw)
+    pipe = transformers.pipeline("image-segmentation", model=str(folder), device="cpu")
+    expected = np.zeros(size_hw, np.uint8)
+    for part in pipe(Image.fromarray(image)):
+        expected[np.asarray(part["mask"]) > 0] = segmenter.labels.id_of(part["label"])
+    found = segmenter.segment(image)
+    assert len(np.unique(found)) >= 4  # else the test would see little
+    assert np.array_equal(found, expected)
+
+
+def bilinear(logits: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> npt.NDArray[np.float64]:
+    """(C, h, w) -> (C, H, W) by the definition: pixel centres, corners not aligned, edges repeated."""
+    for axis, size in ((1, size_hw[0]), (2, size_hw[1])):
+        length = logits.shape[axis]
+        at = ((np.arange(size) + 0.5) * length / size - 0.5).clip(0, length - 1)
+        low = np.floor(at).astype(int)
+        weight = np.expand_dims(at - low, tuple({1: (0, 2), 2: (0, 1)}[axis]))
+        high = np.minimum(low + 1, length - 1)
+        logits = np.take(logits, low, axis) * (1 - weight) + np.take(logits, high, axis) * weight
+    return logits
+
+
+def test_equals_a_straight_float64_computation(folder: Path, segmenter: Segmenter) -> None:
+    image = picture(120, 170, seed=3)
+    model = load_model(folder, device="cpu").model.double()
+    pixels = resize(image, HW).double()
+    exact = torch.nn.functional.interpolate(
+        torch.from_numpy(image.transpose(2, 0, 1).astype(np.float64))[None], size=HW, mode="bilinear", antialias=True
+    )
+    assert (pixels - exact).abs().max() <= 1  # torchvision, and so the saved processor, rounds to bytes
+    mean, std = (torch.tensor(v).double().view(1, 3, 1, 1) for v in (segmenter.loaded.mean, segmenter.loaded.std))
+    with torch.inference_mode():
+        logits = model((pixels[None] / 255 - mean) / std).logits[0].numpy()
+    upsampled = bilinear(logits, (120, 170))
+    best = np.sort(upsampled, axis=0)
+    clear = best[-1] - best[-2] > 1e-3 * np.abs(upsampled).max()  # apart from near ties, where float32 may differ
+    assert clear.mean() > 0.98
+    expected = upsampled.argmax(0) + 1
+    assert np.array_equal(segmenter.segment(image)[clear], expected[clear])
+
+
+@pytest.mark.parametrize("outputs", [1, 3, 257, 300])
+def test_the_winner_is_that_of_upsampling_everything(outputs: int) -> None:
+    logits = torch.randn(outputs, 7, 9, generator=torch.Generator().manual_seed(outputs))
+    logits[:, 3] = 1.0  # whole rows of equals: the first wins
+    for size_hw in ((7, 9), (30, 20), (3, 4)):
+        everything = torch.nn.functional.interpolate(logits[None], size=size_hw, mode="bilinear", align_corners=False)
+        assert torch.equal(winning_output(logits, size_hw).long(), everything[0].argmax(0))
+
+
+def test_images_of_all_sizes_in_batches_are_what_they_are_alone(folder: Path) -> None:
+    images = [picture(30 + 7 * i, 90 - 9 * i, seed=i) for i in range(7)]
+    together = Segmenter(folder, device="cpu", batch_size=3).segment_batch(iter(images))
+    alone = Segmenter(folder, device="cpu", batch_size=1)
+    assert [m.shape for m in together] == [i.shape[:2] for i in images]
+    for image, found in zip(images, together, strict=True):
+        assert (found == alone.segment(image)).mean() > 0.999  # sums of a batch may round otherwise
+    assert alone.segment_batch([]) == []
+
+
+def test_every_way_of_giving_an_image(segmenter: Segmenter, tmp_path: Path) -> None:
+    image = picture(50, 70)
+    expected = segmenter.segment(image)
+    png = encode_png(image)
+    path = tmp_path / "x.png"
+    path.write_bytes(png)
+    for given in (png, path, str(path), Image.fromarray(image)):
+        assert np.array_equal(segmenter.segment(given), expected)
+
+
+def test_a_photo_taken_sideways_is_segmented_upright(segmenter: Segmenter) -> None:
+    image = picture(50, 70)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
+    out = io.BytesIO()
+    Image.fromarray(np.rot90(image, 1)).save(out, "PNG", exif=exif)
+    found = segmenter.segment(out.getvalue())
+    assert np.array_equal(found, segmenter.segment(image))
+    assert np.array_equal(segmenter.segment(Image.open(io.BytesIO(out.getvalue()))), found)
+
+
+def test_outputs_are_aligned_by_name_and_a_foreign_winner_becomes_0(folder: Path, segmenter: Segmenter) -> None:
+    image = picture(100, 100)
+    own = segmenter.segment(image)
+    aligned = Segmenter(folder, device="cpu", labels=label_map("class 4", "unknown", "class 1")).segment(image)
+    expected = np.array([0, 3, 0, 0, 1, 0], np.uint8)[own]  # by disk id of the model's own map
+    assert set(np.unique(expected)) == {0, 1, 3}
+    assert np.array_equal(aligned, expected)
+
+
+def test_above_254_classes_ids_have_16_bits(tmp_path: Path) -> None:
+    config = tiny_segformer(tmp_path, 300)
+    found = Segmenter(loud(new_model(config, numbered(300), image_size=HW, seed=0))).segment(picture(80, 90))
+    assert found.dtype == np.uint16
+    assert found.max() > 255
+    few = Segmenter(new_model(config, numbered(254), image_size=HW, seed=0)).segment(picture(8, 9))
+    assert few.dtype == np.uint8
+
+
+def test_threads_share_one_segmenter(segmenter: Segmenter) -> None:
+    images = [picture(60, 80, seed=i) for i in range(8)]
+    expected = [segmenter.segment(image) for image in images]
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(segmenter.segment, images * 2))
+    assert all(np.array_equal(a, b) for a, b in zip(found, expected * 2, strict=True))
+
+
+def test_training_mode_and_autocast_around_it_change_nothing(folder: Path, segmenter: Segmenter) -> None:
+    image = picture(60, 80)
+    loaded = load_model(folder, device="cpu")
+    loaded.model.config.classifier_dropout_prob = 0.9
+    loaded.model.decode_head.dropout.p = 0.9
+    loaded.model.train()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        found = Segmenter(loaded).segment(image)
+    assert np.array_equal(found, segmenter.segment(image))
+    assert not torch.is_inference_mode_enabled()
+
+
+def test_a_model_that_has_diverged_is_named(folder: Path) -> None:
+    loaded = load_model(folder, device="cpu")
+    with torch.no_grad():
+        loaded.model.decode_head.classifier.bias.fill_(float("nan"))
+    with pytest.raises(ModelError, match="not finite"):
+        Segmenter(replace(loaded, source="runs/9")).segment(picture(20, 20))
+
+
+@pytest.mark.parametrize(
+    ("image", "said"),
+    [
+        (np.zeros((4, 4), np.uint8), r"\(4, 4\) uint8"),
+        (np.zeros((4, 4, 3), np.float32), "float32"),
+        (np.zeros((0, 4, 3), np.uint8), r"\(0, 4, 3\)"),
+        (b"<html>", "HTML"),
+        ("nowhere.png", "nowhere.png cannot be read"),
+    ],
+)
+def test_what_is_no_image_is_refused(segmenter: Segmenter, image: object, said: str) -> None:
+    with pytest.raises(BitmapError, match=said):
+        segmenter.segment(image)  # type: ignore[arg-type]
+
+
+def test_an_empty_batch_size_is_refused(folder: Path) -> None:
+    with pytest.raises(OptionError, match="--batch-size"):
+        Segmenter(folder, batch_size=0)
