@@ -155,7 +155,11 @@ class PullRecord:
 
 @dataclass(frozen=True)
 class ConvertRecord:
-    """`convert`: a dataset folder. `splits` = rows per split, `bytes` = size of the data files."""
+    """`convert`: a dataset folder.
+
+    `splits` = rows per split, `bytes` = size of the data files, `pixel_shares` = class name -> its share of the labelled
+    pixels.
+    """
 
     path: str
     release: str
@@ -166,6 +170,7 @@ class ConvertRecord:
     splits: dict[str, int]
     shards: int
     bytes: int
+    pixel_shares: dict[str, float]
     digest: str
     unchanged: bool = False
 

@@ -21,6 +21,7 @@ class File:
 
     path: str
     sha256: str
+    size: int
 
 
 @dataclass(frozen=True)

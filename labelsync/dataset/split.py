@@ -121,19 +121,31 @@ def _matched(expression: re.Pattern[str], name: str) -> str | None:
 
 
 def assign(
-    groups: Mapping[str, str], *, fractions: tuple[float, float, float], earlier: Assignment | None = None
+    groups: Mapping[str, str], *, fractions: tuple[float, float, float] | None, earlier: Assignment | None = None
 ) -> dict[str, str]:
     """uuid -> split, for `groups` (uuid -> group), in sorted order.
 
+    Args:
+        fractions: None only with an `earlier` whose splits came from a file; then there may be no new group.
+
     Raises:
-        DatasetError: fewer groups than splits in a first round, or `earlier` says two things about one group.
+        DatasetError: fewer groups than splits in a first round, `earlier` says two things about one group, or nothing
+            says where a new group goes.
     """
-    if earlier is None:
-        of_group = _fill(Counter(groups.values()), fractions)
-    else:
-        known = pinned_groups(groups, earlier)
-        of_group = {g: known.get(g) or _by_threshold(g, fractions) for g in set(groups.values())}
-    return {uuid: of_group[groups[uuid]] for uuid in sorted(groups)}
+    every = set(groups.values())
+    known = {} if earlier is None else pinned_groups(groups, earlier)
+    new = sorted(every - known.keys())
+    if new and fractions is None:
+        raise DatasetError(
+            f"the earlier splits came from a file, and nothing says where {new[0]!r} goes"
+            + (f" ({len(new)} new groups)" if len(new) > 1 else ""),
+            hint="give --splits FILE with them, or --fractions to let their hash decide",
+        )
+    if earlier is None and fractions is not None:
+        known = _fill(Counter(groups.values()), fractions)
+    elif fractions is not None:
+        known |= {g: _by_threshold(g, fractions) for g in new}
+    return {uuid: known[groups[uuid]] for uuid in sorted(groups)}
 
 
 def pinned_groups(groups: Mapping[str, str], earlier: Assignment) -> dict[str, str]:

@@ -1,0 +1,107 @@
+"""`labelsync convert`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from labelsync.cli.boundary import show
+from labelsync.cli.options import counts, json_option, out_option, overwrite_option, table
+from labelsync.records import ConvertRecord
+
+
+class _List(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic in newer clicks only
+    """Values separated by commas -> a tuple."""
+
+    def __init__(self, name: str, value: type[str] | type[float]) -> None:
+        self.name = name
+        self._value = value
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """The tuple; a default is one already."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self._value(part.strip()) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers like 80,10,10", param, ctx)
+
+
+@click.command()
+@click.argument("release", type=click.Path(path_type=Path))
+@out_option("Folder to make.")
+@click.option(
+    "--splits",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help='Given splits as JSON: {"train": [..], "test": [..]} or {"a.jpg": "train", ..}, by name, uuid or group.',
+)
+@click.option(
+    "--fractions",
+    type=_List("a,b,c", float),
+    help="Shares of train, validation and test.  [default: those of --previous, else 80,10,10]",
+)
+@click.option(
+    "--group-by",
+    metavar="RULE",
+    help="What no split tears apart: uuid, name, metadata.KEY, or name:REGEX (its first group, else the whole match)."
+    "  [default: that of --previous, else uuid]",
+)
+@click.option(
+    "--status",
+    type=_List("a,b", str),
+    default=("LABELED", "REVIEWED"),
+    help="Label statuses to take.  [default: LABELED,REVIEWED]",
+)
+@click.option(
+    "--unlabeled",
+    type=click.Choice(["ignore", "class"]),
+    help="Pixels that nobody labelled: left out of training and scores, or a class named background."
+    "  [default: that of --previous, else ignore]",
+)
+@click.option(
+    "--previous",
+    metavar="DATASET",
+    help="The earlier round's folder or USER/NAME@TAG: class numbers, splits and shards stay as they are there.",
+)
+@click.option("--allow-renumbering", is_flag=True, help="Follow category names that have other numbers than there.")
+@click.option(
+    "--columns",
+    type=click.Choice(["pixel_values,label", "image,label"]),
+    default="pixel_values,label",
+    show_default=True,
+    help="Names of the image and the label column.",
+)
+@click.option(
+    "--format",
+    type=click.Choice(["parquet", "bitmaps"]),
+    default="parquet",
+    show_default=True,
+    help="Parquet shards, or plain files in images/<split> and labels/<split>.",
+)
+@click.option("--workers", type=int, metavar="N", help="Processes.  [default: number of CPUs]")
+@click.option("--allow-failed", default=0, show_default=True, metavar="N", help="Samples that may be lost.")
+@overwrite_option
+@json_option
+def convert(release: Path, as_json: bool, **options: Any) -> None:
+    """Turn RELEASE, a folder that `labelsync pull` left, into a dataset folder.
+
+    Images keep their bytes, labels become PNGs of class numbers, samples go into stable splits. The folder loads with
+    datasets.load_dataset and holds id2label.json, splits.json, a ledger of every sample and a card.
+    """
+    from labelsync.dataset.convert import convert as verb
+
+    show(verb(release, **options), as_json=as_json, text=_text)
+
+
+def _text(record: ConvertRecord) -> str:
+    lines = [
+        f"{record.path}: {record.dataset} {record.release}" + (", unchanged" if record.unchanged else ""),
+        f"{record.samples} samples: {counts(record.outcomes)}",
+        f"splits: {counts(record.splits)} ({record.shards} shards, {record.bytes / 1e6:.1f} MB)"
+        if record.shards
+        else f"splits: {counts(record.splits)} ({record.bytes / 1e6:.1f} MB)",
+    ]
+    classes: list[tuple[str, ...]] = [("class", "pixels")]
+    classes += [(name, f"{share:.2%}") for name, share in record.pixel_shares.items()]
+    return "\n".join([*lines, table(classes)])

@@ -1,0 +1,79 @@
+"""Which sample goes into which split and shard."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from labelsync.dataset.rules import Rules
+from labelsync.dataset.sample import LabelledSample
+from labelsync.dataset.shards import shard_counts
+from labelsync.dataset.split import SPLITS, Assignment, assign, groups_of, merged
+from labelsync.dataset.split_file import given_splits
+from labelsync.errors import DatasetError
+from labelsync.records import Sample
+
+
+@dataclass(frozen=True)
+class Plan:
+    """`splits` = split -> its samples, in the order train, validation, test; `assignment` = what is pinned now."""
+
+    splits: dict[str, tuple[LabelledSample, ...]]
+    shards: dict[str, int]
+    assignment: Assignment
+
+
+def make_plan(samples: Sequence[LabelledSample], every: Sequence[Sample], rules: Rules) -> Plan:
+    """Splits and shards for `samples`; `every` = all samples of the release.
+
+    Raises:
+        DatasetError, OptionError: see `split.groups_of`, `split.assign`, `split_file.given_splits`.
+    """
+    wanted = {s.uuid for s in samples}
+    chosen = [s for s in every if s.uuid in wanted]
+    groups = groups_of(chosen, rules.group_by)
+    if rules.given is not None:
+        of = given_splits(rules.given, chosen, groups, every=every, where=rules.where, earlier=rules.earlier)
+    else:
+        of = assign(groups, fractions=rules.fractions, earlier=rules.earlier)
+    splits = {split: tuple(s for s in samples if of[s.uuid] == split) for split in SPLITS if split in of.values()}
+    shards = _shards(splits, rules)
+    pinned_samples, pinned_groups = merged(of, groups, group_by=rules.group_by, earlier=rules.earlier)
+    return Plan(
+        splits,
+        shards,
+        Assignment(
+            group_by=rules.group_by,
+            fractions=rules.fractions,
+            samples=pinned_samples,
+            groups=pinned_groups,
+            shards=shards if rules.format == "parquet" else {},
+        ),
+    )
+
+
+def require_rows(plan: Plan, rows: Mapping[str, int], rules: Rules) -> None:
+    """Raises DatasetError if a split that should have images has none."""
+    for split in required_splits(rules):
+        if not rows.get(split):
+            n = len(plan.splits.get(split, ()))
+            why = f"none of its {n} samples could be converted" if n else "no sample falls into it"
+            raise DatasetError(
+                f"the split {split!r} is empty: {why}",
+                hint="label more, or say where samples go with --splits FILE, or leave it out with a 0 in --fractions",
+            )
+
+
+def required_splits(rules: Rules) -> tuple[str, ...]:
+    """The splits that are asked for, or that an earlier round had."""
+    named = set(rules.given.values()) if rules.given is not None else set()
+    if rules.fractions is not None:
+        named |= {split for split, f in zip(SPLITS, rules.fractions, strict=True) if f > 0}
+    if rules.earlier is not None:
+        named |= set(rules.earlier.samples.values())
+    return tuple(split for split in SPLITS if split in named)
+
+
+def _shards(splits: Mapping[str, Sequence[LabelledSample]], rules: Rules) -> dict[str, int]:
+    sizes = {k: sum(s.image.size + (s.bitmap.size if s.bitmap else 0) for s in v) for k, v in splits.items()}
+    counts = shard_counts({k: len(v) for k, v in splits.items()}, sizes)
+    pinned = rules.earlier.shards if rules.earlier else {}
+    return {split: pinned.get(split, n) for split, n in counts.items()}

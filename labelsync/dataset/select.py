@@ -1,0 +1,106 @@
+"""Which samples of a release are converted, and what became of the others."""
+
+import re
+from collections import Counter
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from labelsync.dataset.sample import File, LabelledSample
+from labelsync.errors import OptionError
+from labelsync.records import LedgerRow, Sample
+from labelsync.release.folder import ReleaseFolder, file_stem
+
+STATUSES = (
+    "PRELABELED",
+    "LABELING_IN_PROGRESS",
+    "LABELED",
+    "REVIEWING_IN_PROGRESS",
+    "REVIEWED",
+    "VERIFIED",
+    "REJECTED",
+    "SKIPPED",
+)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """`samples` are to be converted; `ledger` has the row of each of the others, by uuid; `allowed` = uuids of those
+    that failed in the pull, where their loss was allowed."""
+
+    samples: tuple[LabelledSample, ...]
+    ledger: dict[str, LedgerRow]
+    allowed: frozenset[str]
+
+
+def check_status(status: Iterable[str]) -> tuple[str, ...]:
+    """Statuses in the platform's order, each once. Raises OptionError for one it does not have."""
+    wanted = {s.strip().upper() for s in status}
+    unknown = sorted(wanted - set(STATUSES))
+    if unknown or not wanted:
+        raise OptionError(f"no status is called {', '.join(unknown)!r}", hint=f"there are: {', '.join(STATUSES)}")
+    return tuple(s for s in STATUSES if s in wanted)
+
+
+def select(folder: ReleaseFolder, *, status: Collection[str]) -> Selection:
+    """Sort the samples of a release folder."""
+    samples: list[LabelledSample] = []
+    ledger: dict[str, LedgerRow] = {}
+    allowed = set()
+    for sample, pulled in zip(folder.release.samples, folder.ledger.rows, strict=True):
+        row = _left_out(sample, pulled, status)
+        if row is not None:
+            ledger[sample.uuid] = row
+            if row.outcome == "failed":
+                allowed.add(sample.uuid)
+            continue
+        found = _labelled(sample, folder)
+        if isinstance(found, LedgerRow):
+            ledger[sample.uuid] = found
+        else:
+            samples.append(found)
+    return Selection(tuple(samples), ledger, frozenset(allowed))
+
+
+def _left_out(sample: Sample, pulled: LedgerRow, status: Collection[str]) -> LedgerRow | None:
+    """The row of a sample that is not to be converted, None for the others."""
+    if sample.label is not None and sample.label.status not in status and not sample.problem:
+        return LedgerRow(sample.uuid, sample.name, "filtered", f"status {sample.label.status}", sample.label.status)
+    return None if pulled.outcome == "pulled" else pulled
+
+
+def _labelled(sample: Sample, folder: ReleaseFolder) -> LabelledSample | LedgerRow:
+    image, bitmap, label = folder.image(sample), folder.bitmap(sample), sample.label
+    if label is None or image is None or (bitmap is None and label.bitmap_url is not None):
+        what = "image" if image is None else "bitmap"
+        return LedgerRow(sample.uuid, sample.name, "failed", f"its {what} is not in the release folder")
+    return LabelledSample(
+        uuid=sample.uuid,
+        name=sample.name,
+        status=label.status,
+        stem=file_stem(sample.uuid),
+        image=_file(image, folder),
+        bitmap=None if bitmap is None else _file(bitmap, folder),
+        annotations=tuple((a.id, a.category_id) for a in label.annotations),
+    )
+
+
+def _file(path: Path, folder: ReleaseFolder) -> File:
+    entry = folder.manifest.files[path.relative_to(folder.path).as_posix()]
+    return File(str(path.absolute()), entry.sha256, entry.size)
+
+
+def file_names(samples: Sequence[LabelledSample]) -> dict[str, str]:
+    """uuid -> file name without extension, for plain folders: made of the sample's name, harmless, and unique."""
+    stems = {s.uuid: s.stem for s in samples}
+    plain = {s.uuid: _harmless(s.name) or s.stem for s in samples}
+    taken = Counter(n.lower() for n in plain.values())
+    names = {u: n if taken[n.lower()] == 1 else f"{n}.{stems[u]}" for u, n in plain.items()}
+    if len({n.lower() for n in names.values()}) < len(names):  # only where names were made to confuse
+        return stems
+    return names
+
+
+def _harmless(name: str) -> str:
+    path = PurePosixPath(name)
+    return re.sub(r"[^\w.-]+", "-", str(path.with_suffix("")) if path.name else "").strip("-.")[:100].strip("-.")
