@@ -139,10 +139,11 @@ def _beside(folder: Path, url: str, *, is_url: bool) -> Path:
     for candidate in candidates:
         try:
             path = (root / candidate).resolve()
-            if not path.is_relative_to(root):
-                raise AssetError(f"{shown(url)}: outside the folder of the release file")
-            if path.is_file():
-                return path
-        except (OSError, ValueError):  # a loop of links, a NUL, a name too long
+            inside, there = path.is_relative_to(root), path.is_file()
+        except (OSError, ValueError, RuntimeError):  # a NUL, a name too long, a loop of links
             continue
+        if not inside:
+            raise AssetError(f"{shown(url)}: outside the folder of the release file")
+        if there:
+            return path
     raise AssetError(f"{shown(url)}: no such file beside the release file")
