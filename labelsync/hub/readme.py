@@ -45,14 +45,17 @@ def _split(text: str) -> tuple[str, str]:
 
 
 def _joined(head: str, body: str) -> str:
-    return f"---\n{head}---\n{body}" if head else body
+    if head:
+        return f"---\n{head}---\n{body}"
+    return f"\n{body}" if body.startswith("---") else body  # a rule as the first line would open a head
 
 
 def _merged_head(theirs: str, ours: str) -> str:
     """Their top-level blocks in their order, ours in place of those that we write, our new ones at the end."""
     blocks, new = _blocks(theirs), _blocks(ours)
     for key, text in new.items():
-        blocks[key] = _united(blocks[key], text) if key in _UNITED and key in blocks else text
+        if key:
+            blocks[key] = _united(blocks[key], text) if key in _UNITED and key in blocks else text
     return "".join(blocks.values())
 
 
@@ -61,34 +64,36 @@ def _blocks(head: str) -> dict[str, str]:
 
     By lines and not by a YAML parser, which would lose people's comments and quotes.
     """
-    starts = list(_KEY.finditer(head))
-    ends = [m.start() for m in starts[1:]] + [len(head)]
-    blocks = {"": head[: starts[0].start() if starts else len(head)]}
-    for m, end in zip(starts, ends, strict=True):
-        blocks[(m.group(1) or m.group(2)).strip()] = head[m.start() : end]
+    keys = list(_KEY.finditer(head))
+    starts = [m.start() for m in keys] + [len(head)]
+    blocks = {"": head[: starts[0]]}
+    for m, start, end in zip(keys, starts, starts[1:], strict=False):
+        blocks[(m.group(1) or m.group(2)).strip()] = head[start:end]
     return blocks
 
 
 def _united(theirs: str, ours: str) -> str:
-    """Two lists of plain words under one key as one list, theirs first; ours alone where one is no such list."""
+    """Two lists of words under one key as one list, theirs first and as it is; ours alone where one is no such list."""
     their_items, our_items = _items(theirs), _items(ours)
     if their_items is None or our_items is None:
         return ours
     missing = [item for item in our_items if item not in their_items]
     if not missing:
         return theirs
-    key = theirs.partition(":")[0]
-    return f"{key}:\n" + "".join(f"- {item}\n" for item in [*their_items, *missing])
+    written = re.search(r"^( *)- ", theirs, re.MULTILINE)
+    indent = written.group(1) if written else ""
+    kept = theirs if written else theirs.partition(":")[0] + ":\n" + "".join(f"- {item}\n" for item in their_items)
+    return kept + "".join(f"{indent}- {item}\n" for item in missing)
 
 
 def _items(block: str) -> list[str] | None:
     """The items of `key: [a, b]`, of `key: a` and of `key:` with lines `- a`; None for anything else."""
-    first, *lines = block.partition(":")[2].strip("\n").split("\n")
-    first = first.strip()
-    if first and not lines:
-        inline = re.fullmatch(r"\[([^\[\]{}#]*)\]|([^\[\]{}#&*!|>]+)", first)
-        words = (inline.group(1) if inline.group(1) is not None else inline.group(2)).split(",") if inline else None
-    else:
-        found = [re.fullmatch(r"\s*- ([^#:{}\[\]&*!|>]+)", line) for line in lines]
-        words = None if first or not all(found) else [m.group(1) for m in found if m]
-    return None if words is None else [w.strip() for w in words if w.strip()]
+    first, *lines = block.partition(":")[2].rstrip("\n").split("\n")
+    lines = [line for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if first.strip():
+        one = re.fullmatch(r"\s*(?:\[([^\[\]{}#]*)\]|([^\s\[\]{}#&*!|>][^\[\]{}#]*))\s*(?:#.*)?", first)
+        if one is None or lines:
+            return None
+        return [w.strip() for w in one.group(1).split(",")] if one.group(1) is not None else [one.group(2).strip()]
+    found = [re.fullmatch(r" *- ([^\s#{}\[\]&*!|>][^#{}\[\]]*?)\s*(?:#.*)?", line) for line in lines]
+    return [m.group(1) for m in found if m] if all(found) else None

@@ -132,14 +132,15 @@ def _is_xet(error: BaseException) -> bool:
 
 def _host_of(error: Any) -> str:
     try:
-        return _netloc(str(error.request.url))
+        asked = error.response if isinstance(error, HfHubHTTPError) else error  # the client's own `request` is lost
+        return _netloc(str(asked.request.url))
     except (AttributeError, RuntimeError):  # httpx raises RuntimeError for an error that belongs to no request
         return ""
 
 
 def _netloc(url: str) -> str:
-    """host:port; urllib would raise for the url that the error is about."""
-    return re.sub(r"^\w+://", "", url).partition("/")[0]
+    """host:port, a default port left out; urllib would raise for a url that is the error itself."""
+    return re.sub(r":(80|443)$", "", re.sub(r"^\w+://", "", url).partition("/")[0])
 
 
 def _said(error: HfHubHTTPError) -> str:
