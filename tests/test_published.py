@@ -13,6 +13,7 @@ from PIL import Image
 from labelsync import store
 from labelsync.labels import LabelClass, LabelMap
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
+from tests.releases import draw_release
 
 LABELS = LabelMap((LabelClass("road", (1,)), LabelClass("sidewalk", (2,))))
 
@@ -77,6 +78,23 @@ def test_every_tag_loads_as_it_was_pushed_also_streaming(cli: Cli, hub: Loopback
             expected = [(f"{v}.png", v, v % 3) for v in values]
             assert pixels(loaded[split]) == expected
             assert pixels(streamed[split]) == expected
+
+
+def test_a_converted_release_is_the_same_dataset_on_the_hub(cli: Cli, hub: LoopbackHub, tmp_path: Path) -> None:
+    import labelsync
+
+    for name, samples in (("v1.0", 12), ("v2.0", 14)):
+        release = draw_release(tmp_path / "files" / name, samples=samples, name=name)
+        cli("pull", release, "--out", tmp_path / "release" / name)
+        earlier = ["--previous", "acme/published-release@v1.0"] if name == "v2.0" else []
+        cli("convert", tmp_path / "release" / name, "--out", tmp_path / name, "--workers", 1, *earlier)
+        cli("push", tmp_path / name, "--repo-id", "acme/published-release")
+    for name in ("v1.0", "v2.0"):
+        here = labelsync.load(tmp_path / name)
+        there = labelsync.load(f"acme/published-release@{name}")
+        assert (there.digest, there.release, there.labels) == (here.digest, name, here.labels)
+        assert there.revision == hub.repo("acme/published-release").refs[f"refs/tags/{name}"]
+        assert {s: list(rows) for s, rows in there.splits.items()} == {s: list(rows) for s, rows in here.splits.items()}
 
 
 def test_a_pushed_model_loads_with_every_tensor_it_had(cli: Cli, hub: LoopbackHub, tmp_path: Path) -> None:

@@ -161,6 +161,18 @@ def test_a_private_repo_is_private_from_its_first_moment(cli: Cli, server: Loopb
     assert server.files("acme/open") == {}
 
 
+def test_contents_go_in_groups_so_that_a_kill_loses_one(
+    cli: Cli, server: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client, "GROUP_FILES", 4)
+    monkeypatch.setattr(client, "GROUP_BYTES", 4000)
+    folder = dataset_folder(tmp_path / "dataset", **{"train-0": b"a" * 4000, "train-1": b"b", "train-2": b"c"})
+    pushed(cli, folder)
+    asked = [r.method + r.path.rpartition("/")[2][:5] for r in server.log.find("PUT|POST", "/preupload|^/lfs")]
+    assert [a for a in asked if a == "POSTmain"] == ["POSTmain"] * 2
+    assert without_card(server.files("acme/sidewalk")) == without_card(contents(folder))
+
+
 def test_no_tag_where_none_is_wanted(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:
     record = pushed(cli, dataset_folder(tmp_path / "dataset"), "--tag", "")
     assert record["tag"] == ""

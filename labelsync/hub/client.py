@@ -26,7 +26,10 @@ T = TypeVar("T")
 MAIN = "main"
 WAITS = (1.0, 2.0, 4.0)  # seconds before the second, third and fourth try of one request
 LONGEST_WAIT = 60.0  # a rate limit that lasts longer is told instead of waited for
-UPLOAD_BATCH = 16  # files per look at what is missing; the client sends five of them at a time
+# Contents are sent in groups of at most so many files, or as few as pass so many bytes. Xet makes a group count when
+# all of it is sent, so this is what a killed push can lose.
+GROUP_FILES = 64
+GROUP_BYTES = 500_000_000
 
 
 class HubRepo:
@@ -113,12 +116,12 @@ class HubRepo:
             The operations for `commit`. New ones for every try: they remember what the Hub held when they were made.
         """
         adds = [CommitOperationAdd(path, _source(files[path])) for path in plan.add]
-        for start in range(0, len(adds), UPLOAD_BATCH):
+        for group in _groups(adds):
             with self._refusing():
                 # an empty gitignore: a .gitignore in the repo must not leave out a part of a publication
                 self._api.preupload_lfs_files(
                     self.repo_id,
-                    adds[start : start + UPLOAD_BATCH],
+                    group,
                     repo_type=self.kind,
                     revision=MAIN,
                     free_memory=False,
@@ -197,6 +200,17 @@ def _require_repo_id(repo_id: str) -> None:
         raise OptionError(str(e).rstrip("."), hint="a repo is called owner/name") from None
     if repo_id.count("/") != 1:
         raise OptionError(f"{repo_id!r} names no owner", hint="a repo is called owner/name, e.g. acme/sidewalk")
+
+
+def _groups(adds: Sequence[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:
+    group: list[CommitOperationAdd] = []
+    for add in adds:
+        group.append(add)
+        if len(group) == GROUP_FILES or sum(a.upload_info.size for a in group) >= GROUP_BYTES:
+            yield group
+            group = []
+    if group:
+        yield group
 
 
 def _remote(entry: RepoFile) -> RemoteFile:
