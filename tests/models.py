@@ -2,8 +2,12 @@
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from labelsync.labels import LabelClass, LabelMap, palette
+
+if TYPE_CHECKING:
+    from labelsync.model.load import LoadedModel
 
 TINY = {
     "model_type": "segformer",
@@ -56,3 +60,14 @@ def tiny_segformer(
 
         save_model(new_model(folder, labels, image_size=image_size, seed=seed), folder)
     return folder
+
+
+def loud(loaded: "LoadedModel", *, seed: int = 0) -> "LoadedModel":
+    """The model with a head drawn wide enough for many classes to win somewhere."""
+    import torch
+
+    classifier = loaded.model.decode_head.classifier
+    generator = torch.Generator().manual_seed(seed)
+    with torch.no_grad():
+        classifier.weight.copy_(torch.randn(classifier.weight.shape, generator=generator))
+    return loaded

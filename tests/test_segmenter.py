@@ -11,22 +11,13 @@ import transformers
 from PIL import Image
 
 from labelsync.errors import BitmapError, ModelError, OptionError
-from labelsync.model.load import LoadedModel, load_model, new_model, save_model
+from labelsync.model.load import load_model, new_model, save_model
 from labelsync.model.preprocess import resize
 from labelsync.model.segmenter import Segmenter, winning_output
 from labelsync.pixels.image import encode_png
-from tests.models import label_map, numbered, tiny_segformer
+from tests.models import label_map, loud, numbered, tiny_segformer
 
 HW = (64, 96)
-
-
-def loud(loaded: LoadedModel, seed: int = 0) -> LoadedModel:
-    """The model with a head drawn wide enough for every class to win somewhere."""
-    classifier = loaded.model.decode_head.classifier
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        classifier.weight.copy_(torch.randn(classifier.weight.shape, generator=generator))
-    return loaded
 
 
 @pytest.fixture(scope="module")

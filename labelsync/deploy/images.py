@@ -20,12 +20,15 @@ def find_images(given: Sequence[str], *, outside: Path | None = None) -> list[Pa
     Raises:
         OptionError: one of `given` is not there, or holds or matches no image file.
     """
+    named: list[Path] = []
     found: dict[str, Path] = {}
     for item in given:
         files = [file for file in _expand(item) if outside is None or not _is_below(file, outside)]
         if not files:
             raise OptionError(f"no image at {item!r}", hint="give image files, folders or quoted globs")
-        found.update((os.path.realpath(file), file) for file in files)  # one file named in two ways is one image
+        named += files
+    for file in sorted(named):
+        found.setdefault(os.path.realpath(file), file)  # one file named in two ways is one image
     return sorted(found.values())
 
 

@@ -7,13 +7,14 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
 from labelsync import store
+from labelsync.dataset.load import load
 from labelsync.errors import BitmapError, DatasetError, ModelError
 from labelsync.evaluation.confusion import Counts, areas, confusion, zeros
 from labelsync.evaluation.scores import Scores, scores, scores_of_areas
@@ -25,9 +26,6 @@ from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.records import EvaluateRecord, Row
-
-if TYPE_CHECKING:
-    from labelsync.dataset.load import LabeledDataset
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,11 +77,9 @@ def evaluate(
         ModelNotFound, ModelError, DatasetNotFound, DatasetError: something is missing or does not fit.
         OutputExists: `out` is not empty.
     """
-    from labelsync.dataset.load import load  # costs a second that training's own evaluations need not pay
-
     started = time.perf_counter()
     data = load(dataset)
-    rows = _split(data, split)
+    rows = data.splits[split]
     with store.stage_folder(out or default_out(model, split), stage="evaluate", overwrite=overwrite) as work:
         loaded = load_model(model, device=device)
         _require_classes(loaded.labels, data.labels, align=align, names=(loaded.source, data.source))
@@ -96,6 +92,7 @@ def evaluate(
             "model_digest": loaded.digest,
             "dataset": short_name(dataset),
             "dataset_digest": data.digest,
+            "dataset_revision": data.revision,
             "release": data.release,
             "split": split,
         }
@@ -169,15 +166,6 @@ def short_name(source: str | Path) -> str:
 
 
 # -------------------------------------------------------------------- what is scored
-
-
-def _split(data: "LabeledDataset", split: str) -> Sequence[Row]:
-    rows = data.splits.get(split)
-    if not rows:
-        there = ", ".join(f"{name} ({len(r)})" for name, r in data.splits.items())
-        what = "has no split" if rows is None else "has no sample in split"
-        raise DatasetError(f"{data.source} {what} {split!r}", hint=f"choose one of its splits: {there}")
-    return rows
 
 
 def _require_classes(model: LabelMap, dataset: LabelMap, *, align: bool, names: tuple[str, str]) -> None:

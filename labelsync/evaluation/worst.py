@@ -57,7 +57,7 @@ def write_worst(
             ],
             [(labels.names[c - 1], labels.classes[c - 1].color) for c in present if c > 0],
         )
-        store.write_bytes(folder / f"{rank:02d}-{_file_name(rows[i].name)}.png", encode_png(picture))
+        store.write_bytes(folder / f"{rank:02d}-{_file_name(rows[i].name)}.png", encode_png(picture, level=3))
 
 
 def _file_name(name: str) -> str:

@@ -1,0 +1,295 @@
+import json
+import tracemalloc
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from click.testing import Result
+from PIL import Image
+
+from labelsync.dataset.load import LabeledDataset
+from labelsync.errors import DatasetError, ModelError, OutputExists
+from labelsync.evaluation import evaluate as module
+from labelsync.evaluation.confusion import confusion
+from labelsync.evaluation.evaluate import count, evaluate
+from labelsync.labels import LabelMap
+from labelsync.model.load import new_model, save_model
+from labelsync.model.segmenter import Segmenter
+from labelsync.pixels.image import decode_image, encode_png
+from labelsync.pixels.semantic import decode_semantic, encode_semantic
+from labelsync.records import EvaluateRecord, Row, from_json
+from labelsync.store import read_manifest, verify_files
+from tests import reference
+from tests.models import label_map, loud, numbered, tiny_segformer
+
+K = 5
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return trained(tmp_path_factory.mktemp("evaluate") / "tiny", numbered(K))
+
+
+def trained(folder: Path, labels: LabelMap) -> Path:
+    """A model with something to say about every class."""
+    save_model(loud(new_model(tiny_segformer(folder, labels), labels, image_size=(64, 64), seed=0)), folder)
+    return folder
+
+
+def picture(seed: int, size_hw: tuple[int, int] = (70, 90)) -> npt.NDArray[np.uint8]:
+    small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
+    return np.asarray(Image.fromarray(small).resize(size_hw[::-1], Image.Resampling.BICUBIC))
+
+
+def row(image: npt.NDArray[np.uint8], label: npt.NDArray[Any], name: str = "a.png") -> Row:
+    return Row(name, f"uuid-{name}", encode_png(image), encode_semantic(label))
+
+
+def drawn_rows(labels: LabelMap, number: int = 5) -> list[Row]:
+    """Images of several sizes with drawn labels, some of it unlabeled."""
+    rows = []
+    for seed in range(number):
+        size_hw = (60 + 7 * seed, 90 - 5 * seed)
+        rng = np.random.default_rng(100 + seed)
+        label = rng.integers(0, labels.num_labels + 1, size_hw).astype(labels.dtype)
+        rows.append(row(picture(seed, size_hw), label, f"drawn {seed}.png"))
+    return rows
+
+
+@pytest.fixture
+def dataset(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """`dataset(rows, labels)`: what `evaluate` finds whatever dataset it is asked for."""
+
+    def give(rows: Sequence[Row], labels: LabelMap) -> None:
+        def load(source: str | Path) -> LabeledDataset:
+            splits: Any = {"test": rows}
+            return LabeledDataset(str(source), labels, splits, digest="d" * 64, release="v1", revision="")
+
+        monkeypatch.setattr(module, "load", load)
+
+    return give
+
+
+# -------------------------------------------------------------------- counting
+
+
+def test_scores_are_those_of_the_published_formula_at_the_labels_own_resolution(model: Path) -> None:
+    rows = drawn_rows(numbered(K))
+    segmenter = Segmenter(model, device="cpu", batch_size=2)
+    total, images = count(segmenter, rows, numbered(K))
+    labels = [decode_semantic(r.label) for r in rows]
+    predictions = segmenter.segment_batch([r.image for r in rows])
+    assert np.array_equal(total, sum(confusion(a, b, K) for a, b in zip(labels, predictions, strict=True)))
+    assert [i.name for i in images] == [r.name for r in rows]
+    for image, label, prediction in zip(images, labels, predictions, strict=True):
+        expected = reference.mean_iou(
+            [prediction.astype(int) - 1], [label.astype(int) - 1], num_labels=K, ignore_index=-1
+        )
+        assert image.mean_iou == pytest.approx(expected["mean_iou"], abs=1e-12)
+        assert image.overall_accuracy == pytest.approx(expected["overall_accuracy"], abs=1e-12)
+        assert image.pixels == (label > 0).sum()
+
+
+class Echo:
+    """Stands where a Segmenter does; answers with maps it was given, and counts the images it was asked."""
+
+    def __init__(self, answers: Iterable[npt.NDArray[Any]] = (), batch_size: int = 4) -> None:
+        self.answers = iter(answers)
+        self.batch_size = batch_size
+        self.asked = 0
+
+    def segment_batch(self, images: Sequence[Any]) -> list[npt.NDArray[Any]]:
+        self.asked += len(images)
+        return [next(self.answers, np.zeros(i.shape[:2], np.uint8)) for i in images]
+
+
+def test_memory_does_not_grow_with_the_images() -> None:
+    image = picture(0, (200, 300))
+    one = row(image, np.ones((200, 300), np.uint8))
+
+    def peak(number: int) -> int:
+        rows = [one] * number
+        tracemalloc.start()
+        count(Echo(), rows, numbered(K))  # type: ignore[arg-type]
+        used = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        return used
+
+    few = peak(32)
+    assert peak(192) - few < 160 * 60_000 / 2  # 160 more uint8 maps alone would be 9.6 MB
+
+
+def test_every_sample_that_cannot_be_scored_is_named_before_any_time_is_lost() -> None:
+    good = row(picture(0), np.ones((70, 90), np.uint8), "good.png")
+    bad = [
+        row(picture(0), np.ones((90, 70), np.uint8), "turned.png"),
+        row(picture(0), np.full((70, 90), K + 1, np.uint8), "outside.png"),
+        replace(good, name="cut.png", image=good.image[:200]),
+        replace(good, name="page.png", label=b"<html>"),
+    ]
+    echo = Echo(batch_size=1)
+    with pytest.raises(DatasetError, match=r"turned\.png: the image is 90x70 and its label 70x90 \(and 3 more") as e:
+        count(echo, [good, *bad, good, good, good], numbered(K))  # type: ignore[arg-type]
+    assert [d.split(":")[0] for d in e.value.details] == ["turned.png", "outside.png", "cut.png", "page.png"]
+    assert "class id 6, the classes are 0 to 5" in e.value.details[1]
+    assert "its label" in e.value.details[3]
+    assert echo.asked == 1
+
+
+# -------------------------------------------------------------------- the verb
+
+
+@pytest.mark.parametrize("num_labels", [2, 11, 254, 255, 300])
+@pytest.mark.parametrize("unlabeled", [False, True])
+def test_a_perfect_predictor_scores_exactly_one(
+    tmp_path: Path, dataset: Callable[..., None], num_labels: int, unlabeled: bool
+) -> None:
+    """The labels are what the model says, so it can only be perfect; a part of them is unlabeled."""
+    labels = numbered(num_labels)
+    folder = trained(tmp_path / "tiny", labels)
+    segmenter = Segmenter(folder, device="cpu", batch_size=1)
+    rows = []
+    for seed in range(3):
+        label = segmenter.segment(picture(seed)).copy()
+        if unlabeled:
+            label[:20] = 0
+        rows.append(row(picture(seed), label, f"{seed}.png"))
+    dataset(rows, labels)
+    record = evaluate(folder, dataset="x", out=tmp_path / "e", device="cpu", batch_size=1)
+    assert (record.mean_iou, record.mean_accuracy, record.overall_accuracy) == (1.0, 1.0, 1.0)
+    assert record.pixels == 3 * (50 if unlabeled else 70) * 90
+    seen = {n for r in rows for n in np.unique(decode_semantic(r.label)).tolist()} - {0}
+    assert len(seen) > 1
+    assert [n for n, v in record.per_category_iou.items() if v == 1.0] == [labels.names[i - 1] for i in sorted(seen)]
+    assert all(v is None for n, v in record.per_category_iou.items() if labels.id_of(n) not in seen)
+
+
+def test_the_folder_says_what_was_scored_and_how_every_image_did(
+    model: Path, tmp_path: Path, dataset: Callable[..., None]
+) -> None:
+    rows = drawn_rows(numbered(K), 8)
+    unlabeled = row(picture(9), np.zeros((70, 90), np.uint8), "../../nothing labelled.png")
+    dataset([*rows, unlabeled], numbered(K))
+    record = evaluate(model, dataset="acme/sidewalk@v1", out=tmp_path / "e", device="cpu")
+    out = tmp_path / "e"
+    manifest = read_manifest(out, "evaluate")
+    assert verify_files(out, manifest) == []
+    assert (manifest.digest, manifest.inputs["dataset"]) == (record.digest, "d" * 64)
+    assert manifest.labels == numbered(K)
+
+    evaluation = json.loads((out / "evaluation.json").read_text())
+    assert evaluation["mean_iou"] == record.mean_iou == manifest.summary["mean_iou"]
+    assert evaluation["per_category_iou"] == record.per_category_iou
+    assert (evaluation["model"], evaluation["dataset"], evaluation["split"]) == ("tiny", "acme/sidewalk@v1", "test")
+    assert str(tmp_path) not in (out / "evaluation.json").read_text()
+
+    counts = json.loads((out / "confusion.json").read_text())
+    assert counts["columns"] == ["unlabeled", *counts["rows"]] == ["unlabeled", *numbered(K).names]
+    assert np.sum(counts["counts"]) == record.pixels == sum((decode_semantic(r.label) > 0).sum() for r in rows)
+
+    images = [json.loads(line) for line in (out / "images.jsonl").read_text().splitlines()]
+    assert [i["name"] for i in images] == [r.name for r in [*rows, unlabeled]]
+    assert (images[-1]["mean_iou"], images[-1]["pixels"], images[-1]["areas"]) == (None, 0, {})
+    pooled = np.zeros((3, K))
+    for image in images:
+        for disk_id, values in image["areas"].items():
+            pooled[:, int(disk_id) - 1] += values
+    assert pooled[0].sum() / pooled[2].sum() == pytest.approx(record.overall_accuracy, abs=1e-12)
+
+    worst = sorted(p.name for p in (out / "worst").iterdir())
+    ranked = sorted(images[:-1], key=lambda i: i["mean_iou"])
+    assert worst == [f"{n:02d}-{i['name'].replace(' ', '_')}" for n, i in enumerate(ranked[:6], 1)]
+    width = decode_image((out / "worst" / worst[0]).read_bytes()).shape[1]
+    assert width > 3 * 360 * 50 / 95  # three pictures side by side, scaled to one height
+
+
+def test_the_same_input_gives_the_same_bytes(model: Path, tmp_path: Path, dataset: Callable[..., None]) -> None:
+    dataset(drawn_rows(numbered(K)), numbered(K))
+    records = [evaluate(model, dataset="x", out=tmp_path / n, device="cpu") for n in ("a", "b")]
+    assert records[0].digest == records[1].digest
+
+
+def test_classes_in_another_order_are_matched_by_name(
+    model: Path, tmp_path: Path, dataset: Callable[..., None]
+) -> None:
+    dataset(drawn_rows(numbered(K)), numbered(K))
+    straight = evaluate(model, dataset="x", out=tmp_path / "a", device="cpu")
+    order = [3, 1, 5, 2, 4]
+    turned = label_map(*(f"class {i}" for i in order))
+    table = np.array([0, *(order.index(i) + 1 for i in range(1, K + 1))], np.uint8)
+    rows = [replace(r, label=encode_semantic(table[decode_semantic(r.label)])) for r in drawn_rows(numbered(K))]
+    dataset(rows, turned)
+    other = evaluate(model, dataset="x", out=tmp_path / "b", device="cpu")
+    assert list(other.per_category_iou) == list(turned.names)
+    assert {n: other.per_category_iou[n] for n in numbered(K).names} == straight.per_category_iou
+
+
+def test_other_classes_are_refused_by_name_unless_aligned(
+    model: Path, tmp_path: Path, dataset: Callable[..., None]
+) -> None:
+    labels = label_map("class 1", "class 2", "kerb")
+    rows = [replace(r, label=encode_semantic(decode_semantic(r.label) % 4)) for r in drawn_rows(numbered(K))]
+    dataset(rows, labels)
+    with pytest.raises(ModelError, match=r"only in .*tiny: class 3, class 4, class 5; only in data: kerb") as e:
+        evaluate(model, dataset="data", out=tmp_path / "e", device="cpu")
+    assert "--align" in e.value.hint
+    assert not (tmp_path / "e").exists()
+    record = evaluate(model, dataset="data", out=tmp_path / "e", device="cpu", align=True)
+    own = Segmenter(model, device="cpu").segment_batch([r.image for r in rows])
+    aligned = [np.where(m > 2, 0, m) for m in own]  # kerb is never said; what is no class of the dataset is 0
+    expected = sum(confusion(decode_semantic(r.label), m, 3) for r, m in zip(rows, aligned, strict=True))
+    counts = json.loads((tmp_path / "e" / "confusion.json").read_text())["counts"]
+    assert counts == expected.tolist()
+    assert record.per_category_iou["kerb"] == 0.0
+    dataset(rows, label_map("x", "y", "z"))
+    with pytest.raises(ModelError, match="do not have the same classes"):
+        evaluate(model, dataset="data", out=tmp_path / "n", device="cpu", align=True)
+
+
+# -------------------------------------------------------------------- the command
+
+
+def test_the_command_prints_every_class_and_leaves_the_folder(
+    model: Path, tmp_path: Path, dataset: Callable[..., None], cli: Callable[..., Result], monkeypatch: Any
+) -> None:
+    dataset(drawn_rows(numbered(K)), numbered(K))
+    monkeypatch.chdir(tmp_path)
+    printed = cli("evaluate", model, "--dataset", "x", "--device", "cpu").stdout
+    out = tmp_path / "tiny-test-evaluation"
+    scores = json.loads((out / "evaluation.json").read_text())
+    for name in numbered(K).names:
+        assert f"{name}  {scores['per_category_iou'][name]:.4f}" in printed
+    assert f"mean IoU {scores['mean_iou']:.4f}" in printed
+    line = cli("evaluate", model, "--dataset", "x", code=1).stderr
+    assert "tiny-test-evaluation exists" in line
+    again = cli("evaluate", model, "--dataset", "x", "--device", "cpu", "--overwrite", "--json").stdout
+    record = from_json(EvaluateRecord, again)
+    assert record.mean_iou == scores["mean_iou"]
+    assert record.digest == read_manifest(out).digest
+
+
+def test_the_commands_refusals_are_one_line_and_leave_nothing(
+    model: Path, tmp_path: Path, dataset: Callable[..., None], cli: Callable[..., Result]
+) -> None:
+    bad = row(picture(0), np.ones((90, 70), np.uint8), "turned.png")
+    dataset([bad], numbered(K))
+    error = cli("evaluate", model, "--dataset", "x", "--out", tmp_path / "e", code=1).stderr
+    assert "turned.png: the image is 90x70 and its label 70x90" in error
+    assert "nowhere" in cli("evaluate", tmp_path / "nowhere", "--dataset", "x", "--out", tmp_path / "e", code=1).stderr
+    dataset([bad], label_map("a", "b"))
+    assert "classes" in cli("evaluate", model, "--dataset", "x", "--out", tmp_path / "e", code=1).stderr
+    assert [p.name for p in tmp_path.iterdir() if not p.name.endswith(".lock")] == []
+
+
+def test_an_evaluation_is_never_written_over_something_else(
+    model: Path, tmp_path: Path, dataset: Callable[..., None]
+) -> None:
+    dataset(drawn_rows(numbered(K), 1), numbered(K))
+    (tmp_path / "thesis.txt").write_text("mine")
+    with pytest.raises(OutputExists):
+        evaluate(model, dataset="x", out=tmp_path, overwrite=True)
+    assert (tmp_path / "thesis.txt").read_text() == "mine"
