@@ -177,7 +177,7 @@ def merged(
 
 
 def rank(group: str) -> float:
-    """A group's place in [0, 1): the first 8 bytes of the SHA-256 of salt and group."""
+    """A group's place in [0, 1): the first 7 bytes of the SHA-256 of salt and group."""
     digest = hashlib.sha256(f"{_SALT}\0{group}".encode()).digest()
     return int.from_bytes(digest[:7], "big") / (1 << 56)  # 56 bits: a double below 1 for every digest
 

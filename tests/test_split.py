@@ -1,0 +1,297 @@
+"""Splits: stable, grouped, filled, pinned, or given by a file."""
+
+import json
+import random
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from labelsync.dataset.split import (
+    SPLITS,
+    Assignment,
+    assign,
+    check_fractions,
+    groups_of,
+    merged,
+    rank,
+)
+from labelsync.dataset.split_file import given_splits, read_given
+from labelsync.errors import DatasetError, OptionError
+from labelsync.records import Sample
+
+USUAL = (0.8, 0.1, 0.1)
+
+
+def own_groups(count: int) -> dict[str, str]:
+    """Samples that are each their own group."""
+    return {f"uuid-{i}": f"uuid-{i}" for i in range(count)}
+
+
+def pinned(groups: dict[str, str], splits: dict[str, str], *, group_by: str = "metadata.sequence") -> Assignment:
+    samples, of_group = merged(splits, groups, group_by=group_by, earlier=None)
+    return Assignment(group_by, USUAL, samples, of_group)
+
+
+def sample(name: str, *, uuid: str = "", **metadata: object) -> Sample:
+    return Sample(uuid or f"uuid of {name}", name, None, metadata=metadata)
+
+
+# -------------------------------------------------------------------- hash and fractions
+
+
+def test_the_hash_is_the_one_of_the_first_release_of_labelsync() -> None:
+    assert [round(rank(g), 9) for g in ("a", "b", "seq-0")] == [0.778024059, 0.790630446, 0.498312707]
+
+
+@pytest.mark.parametrize("count", [3, 10, 20, 468, 10_000])
+def test_a_first_round_fills_the_fractions_to_the_sample(count: int) -> None:
+    sizes = Counter(assign(own_groups(count), fractions=USUAL).values())
+    least = max(1, round(count * 0.1))
+    assert abs(sizes["test"] - least) <= 1 and abs(sizes["validation"] - least) <= 1
+    assert sum(sizes.values()) == count
+
+
+def test_twenty_samples_are_sixteen_two_and_two() -> None:
+    assert Counter(assign(own_groups(20), fractions=USUAL).values()) == {"train": 16, "validation": 2, "test": 2}
+
+
+def test_a_fraction_of_zero_leaves_the_split_out() -> None:
+    splits = assign(own_groups(50), fractions=(0.8, 0.0, 0.2))
+    assert Counter(splits.values()) == {"train": 40, "test": 10}
+    grown = assign(own_groups(500), fractions=(0.8, 0.0, 0.2), earlier=pinned(own_groups(50), splits))
+    assert set(grown.values()) == {"train", "test"}
+    assert set(assign(own_groups(5), fractions=(1.0, 0.0, 0.0)).values()) == {"train"}
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ((80, 10, 10), (0.8, 0.1, 0.1)),
+        ((0.8, 0.1, 0.1), (0.8, 0.1, 0.1)),
+        ((70.0, 30.0, 0.0), (0.7, 0.3, 0.0)),
+        ((1, 0, 0), (1.0, 0.0, 0.0)),
+        ((33.3, 33.3, 33.4), (0.333, 0.333, 0.334)),
+    ],
+)
+def test_fractions_are_shares_of_one_or_of_a_hundred(values: tuple[float, ...], expected: tuple[float, ...]) -> None:
+    assert check_fractions(values) == pytest.approx(expected)
+
+
+@pytest.mark.parametrize(
+    "values", [(), (80, 20), (0.5, 0.2, 0.2), (80, 10, 20), (1.1, -0.1, 0), (0, 0, 0), (float("nan"), 0.5, 0.5)]
+)
+def test_other_fractions_are_refused(values: tuple[float, ...]) -> None:
+    with pytest.raises(OptionError, match="fractions"):
+        check_fractions(values)
+
+
+# -------------------------------------------------------------------- groups
+
+GROUPED = st.dictionaries(st.integers(0, 500).map(str), st.integers(0, 40).map(str), min_size=1, max_size=120)
+
+
+@given(GROUPED, st.randoms(use_true_random=False))
+def test_order_means_nothing_and_groups_never_straddle(groups: dict[str, str], draw: random.Random) -> None:
+    if len(set(groups.values())) < 3:
+        return
+    shuffled = list(groups.items())
+    draw.shuffle(shuffled)
+    splits = assign(groups, fractions=USUAL)
+    assert splits == assign(dict(shuffled), fractions=USUAL)
+    assert len({(groups[u], s) for u, s in splits.items()}) == len(set(groups.values()))
+
+
+@given(GROUPED, st.sampled_from([USUAL, (0.98, 0.01, 0.01), (0.1, 0.1, 0.8), (0.5, 0.0, 0.5)]))
+def test_no_split_is_empty_where_there_is_a_group_for_each(
+    groups: dict[str, str], fractions: tuple[float, float, float]
+) -> None:
+    wanted = {s for s, f in zip(SPLITS, fractions, strict=True) if f}
+    if len(set(groups.values())) >= len(wanted):
+        assert set(assign(groups, fractions=fractions).values()) == wanted
+
+
+def test_three_groups_go_where_they_come_closest_to_the_fractions() -> None:
+    groups = {f"{g}{i}": g for g, n in (("a", 5), ("b", 70), ("c", 25)) for i in range(n)}
+    assert Counter(assign(groups, fractions=USUAL).values()) == {"train": 70, "validation": 5, "test": 25} or Counter(
+        assign(groups, fractions=USUAL).values()
+    ) == {"train": 70, "validation": 25, "test": 5}
+
+
+def test_equal_groups_go_in_order_of_their_hash() -> None:
+    for count in (5, 12):
+        groups = own_groups(count)
+        splits = assign(groups, fractions=(0.6, 0.2, 0.2))
+        in_order = [splits[u] for u in sorted(groups, key=rank)]
+        assert in_order == sorted(in_order, key=SPLITS.index)
+
+
+def test_fewer_groups_than_splits_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(DatasetError, match="2 groups of samples cannot fill 3 splits") as e:
+        assign({"a": "x", "b": "x", "c": "y"}, fractions=USUAL)
+    assert "--fractions" in e.value.hint and "--splits" in e.value.hint
+
+
+# -------------------------------------------------------------------- rounds
+
+
+@given(GROUPED, GROUPED)
+def test_growth_moves_nothing_and_tears_no_group(first: dict[str, str], more: dict[str, str]) -> None:
+    if len(set(first.values())) < 3:
+        return
+    splits = assign(first, fractions=USUAL)
+    later = {f"new-{u}": g for u, g in more.items()} | first
+    grown = assign(later, fractions=USUAL, earlier=pinned(first, splits))
+    assert {u: grown[u] for u in first} == splits
+    assert len({(later[u], s) for u, s in grown.items()}) == len(set(later.values()))
+
+
+def test_a_hundred_more_samples_move_none_of_five_hundred() -> None:
+    first, later = own_groups(500), own_groups(600)
+    splits = assign(first, fractions=USUAL)
+    grown = assign(later, fractions=USUAL, earlier=pinned(first, splits, group_by="uuid"))
+    assert sum(grown[u] != s for u, s in splits.items()) == 0
+    assert Counter(grown.values())["test"] > Counter(splits.values())["test"]
+
+
+def test_new_groups_come_near_the_fractions() -> None:
+    first = own_groups(100)
+    earlier = pinned(first, assign(first, fractions=USUAL), group_by="uuid")
+    sizes = Counter(assign(own_groups(10_000), fractions=USUAL, earlier=earlier).values())
+    assert sizes["validation"] == pytest.approx(1000, abs=90)
+    assert sizes["test"] == pytest.approx(1000, abs=90)
+
+
+def test_a_sample_that_was_gone_for_a_round_comes_back_to_its_split() -> None:
+    first = own_groups(40)
+    splits = assign(first, fractions=USUAL)
+    left = {u: g for u, g in first.items() if splits[u] == "train"}
+    second = assign(left, fractions=USUAL, earlier=pinned(first, splits, group_by="uuid"))
+    kept, _ = merged(second, left, group_by="uuid", earlier=pinned(first, splits, group_by="uuid"))
+    assert kept == splits
+
+
+def test_a_sample_whose_group_changed_is_refused_rather_than_moved() -> None:
+    groups = {f"u{i}": f"g{i % 4}" for i in range(12)}
+    splits = assign(groups, fractions=USUAL)
+    train, test = (next(u for u, s in splits.items() if s == split) for split in ("train", "test"))
+    moved = groups | {train: groups[test]}
+    with pytest.raises(DatasetError, match=f"{train} is pinned in train, but its group"):
+        assign(moved, fractions=USUAL, earlier=pinned(groups, splits))
+
+
+def test_new_groups_need_a_word_where_a_file_made_the_splits() -> None:
+    earlier = Assignment("uuid", None, {"a": "train", "b": "test"})
+    assert assign({"a": "a", "b": "b"}, fractions=None, earlier=earlier) == {"a": "train", "b": "test"}
+    with pytest.raises(DatasetError, match="nothing says where 'c' goes"):
+        assign({"a": "a", "c": "c"}, fractions=None, earlier=earlier)
+
+
+# -------------------------------------------------------------------- what makes a group
+
+
+@pytest.mark.parametrize(
+    ("rule", "expected"),
+    [
+        ("uuid", ["uuid of seq1/a_01.jpg", "uuid of seq2/a_02.jpg"]),
+        ("name", ["seq1/a_01.jpg", "seq2/a_02.jpg"]),
+        ("metadata.site", ["north", "7"]),
+        ("metadata.camera.id", ["left", "right"]),
+        ("name:^[^/]+", ["seq1", "seq2"]),
+        (r"name:(\w)_\d+\.jpg", ["a", "a"]),
+    ],
+)
+def test_rules_for_groups(rule: str, expected: list[str]) -> None:
+    one = sample("seq1/a_01.jpg", site="north", **{"camera.id": "left"})
+    two = sample("seq2/a_02.jpg", site=7, **{"camera.id": "right"})
+    assert list(groups_of([one, two], rule).values()) == expected
+
+
+@pytest.mark.parametrize("rule", ["metadata.site", r"name:seq(\d+)"])
+def test_a_sample_without_a_group_is_named(rule: str) -> None:
+    samples = [sample("seq1", site="x"), sample("stray", site=None), sample("other", site="")]
+    with pytest.raises(DatasetError, match="'stray' and 1 more sample") as e:
+        groups_of(samples, rule)
+    assert len(e.value.details) == 2
+
+
+@pytest.mark.parametrize("rule", ["", "metadata.", "sequence", "name:(", "uuid:x", "metadata"])
+def test_what_is_no_rule_is_refused(rule: str) -> None:
+    with pytest.raises(OptionError, match="group-by"):
+        groups_of([sample("a")], rule)
+
+
+# -------------------------------------------------------------------- a file
+
+
+def written(folder: Path, content: object) -> Path:
+    path = folder / "splits.json"
+    path.write_text(content if isinstance(content, str) else json.dumps(content))
+    return path
+
+
+@pytest.mark.parametrize(
+    "content",
+    [{"train": ["a.jpg", "b.jpg"], "test": ["c.jpg"]}, {"a.jpg": "train", "b.jpg": "train", "c.jpg": "test"}],
+)
+def test_both_forms_of_a_file_say_the_same(tmp_path: Path, content: object) -> None:
+    assert read_given(written(tmp_path, content)) == {"a.jpg": "train", "b.jpg": "train", "c.jpg": "test"}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "is not JSON"),
+        ("[]", "is not a JSON object"),
+        ({}, "is not a JSON object"),
+        ({"a.jpg": "val"}, "there is no split 'val'; write 'validation'"),
+        ({"training": ["a.jpg"]}, "write 'train'"),
+        ({"a.jpg": "train", "test": ["b.jpg"]}, "mixes forms"),
+        ({"train": ["a.jpg"], "test": ["a.jpg"]}, "puts 'a.jpg' into train and test"),
+        ({"train": [1]}, "mixes forms"),
+    ],
+)
+def test_a_file_that_is_none_is_refused(tmp_path: Path, content: object, message: str) -> None:
+    with pytest.raises(OptionError, match=message):
+        read_given(written(tmp_path, content))
+
+
+def test_a_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match="No such file"):
+        read_given(tmp_path / "none.json")
+
+
+def dealt(given: dict[str, str], *, earlier: Assignment | None = None, every: int = 3) -> dict[str, str]:
+    """Samples s0.jpg (u0, group g0), s1.jpg (u1, g0), s2.jpg (u2, g1) by a file; s3.jpg is not labelled."""
+    samples = [sample(f"s{i}.jpg", uuid=f"u{i}") for i in range(4)]
+    groups = {"u0": "g0", "u1": "g0", "u2": "g1"}
+    return given_splits(given, samples[:3], groups, every=samples, where="--splits f", earlier=earlier)
+
+
+def test_a_file_may_name_samples_uuids_or_groups() -> None:
+    expected = {"u0": "train", "u1": "train", "u2": "test"}
+    assert dealt({"s0.jpg": "train", "u1": "train", "g1": "test", "s3.jpg": "test"}) == expected
+    assert dealt({"g0": "train", "g1": "test"}) == expected
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"g0": "train", "g1": "test", "s9.jpg": "test"}, "names 's9.jpg', which no sample of the release has"),
+        ({"g0": "train"}, "has no split for sample 's2.jpg'"),
+        ({"s0.jpg": "train", "s1.jpg": "test", "g1": "test"}, "tears the group .g0 .test, train.. apart"),
+        ({"s0.jpg": "test", "g0": "train", "g1": "test"}, "puts sample 's0.jpg' into two splits"),
+    ],
+)
+def test_a_file_that_does_not_fit_is_refused(given: dict[str, str], message: str) -> None:
+    with pytest.raises(DatasetError, match=message):
+        dealt(given)
+
+
+def test_a_file_cannot_move_what_is_pinned() -> None:
+    earlier = Assignment("metadata.sequence", USUAL, {"u0": "train"}, {"g0": "train"})
+    assert dealt({"g0": "train", "g1": "test"}, earlier=earlier)["u2"] == "test"
+    with pytest.raises(DatasetError, match=r"moves samples .* 's0.jpg: train -> test' \(and 1 more\)"):
+        dealt({"g0": "test", "g1": "train"}, earlier=earlier)
