@@ -146,3 +146,12 @@ def test_the_log_names_every_request_and_holds_no_key(server: LoopbackSegments, 
     last = server.log[-1]
     assert (last.method, last.path, last.server, last.status) == ("GET", f"/datasets/{DATASET}/", "api", 200)
     assert KEY not in json.dumps([vars(r) for r in server.log])
+
+
+def test_a_walk_by_hand_adds_rounds_and_faults_and_reads_the_log(server: LoopbackSegments, tmp_path: Path) -> None:
+    path, controls = draw_release(tmp_path, samples=1), f"{server.storage_url}/-"
+    added = requests.post(f"{controls}/rounds", json={"release": str(path)}, timeout=5).json()
+    assert added == "acme/sidewalk@v1.0"
+    requests.post(f"{controls}/faults", json={"kind": "status", "code": 503, "path": "/x/"}, timeout=5)
+    assert [requests.get(f"{server.storage_url}/x/a.png", timeout=5).status_code for _ in range(2)] == [503, 403]
+    assert requests.get(f"{controls}/log", timeout=5).json()[-2]["path"] == "/x/a.png"

@@ -138,6 +138,7 @@ def status_text(status: int) -> str:
 def _retries() -> Retry:
     return Retry(
         total=RETRIES,
+        connect=3,
         read=2,  # a host that hangs costs READ_SECONDS each time
         redirect=0,  # requests follows redirects itself, through `get_redirect_target`
         status_forcelist=_RETRIED,

@@ -6,17 +6,22 @@ By hand, on a folder of rounds (release-v1.json ..):
     export SEGMENTS_API_URL=http://127.0.0.1:8930 SEGMENTS_API_KEY=loopback-key
 
 Every release*.json of the folder is a release of the dataset it names; the folder itself is served at
-http://127.0.0.1:8931/<its name>/, where such release files say their images are. One line of JSON on stdin adds a
-round ({"release": "PATH"}) or a fault ({"fault": "status", "code": 503, "path": "/images/", "times": 2}).
+http://127.0.0.1:8931/<its name>/, where such release files say their images are. While it runs:
+
+    curl -d '{"release": "FOLDER/release-v4.json"}' http://127.0.0.1:8931/-/rounds
+    curl -d '{"kind": "status", "code": 503, "path": "/images/", "times": 2}' http://127.0.0.1:8931/-/faults
+    curl http://127.0.0.1:8931/-/log
 """
 
 import argparse
 import itertools
 import json
-import sys
+import time
 import uuid
 from pathlib import Path
 from typing import Any
+
+from flask import Flask, Response, jsonify, request
 
 from tests.loopback.faults import Faults
 from tests.loopback.segments_api import api_app
@@ -40,10 +45,12 @@ class LoopbackSegments:
         self.platform, self.bucket = Platform(), Bucket()
         self.log, self.faults = Log(), Faults()
         api = api_app(self.platform, keys={KEY}, storage_url=lambda: self.storage_url)
+        storage = storage_app(self.platform, self.bucket)
+        _add_controls(storage, self)
         shared: dict[str, Any] = {"log": self.log, "faults": self.faults}
         self._servers = [
             Server(api, name="api", port=api_port, **shared),
-            Server(storage_app(self.platform, self.bucket), name="storage", port=port, **shared),
+            Server(storage, name="storage", port=port, **shared),
         ]
         self.url, self.storage_url = (s.url for s in self._servers)
         self.env: dict[str, str | None] = {"SEGMENTS_API_KEY": KEY, "SEGMENTS_API_URL": self.url}
@@ -89,10 +96,26 @@ def _make_absolute(value: Any, root: str, query: str) -> None:
         _make_absolute(inner, root, query)
 
 
+def _add_controls(app: Flask, server: LoopbackSegments) -> None:
+    """What a test does by calling methods, for a walk by hand."""
+
+    @app.post("/-/rounds")
+    def _round() -> Response:
+        return jsonify(server.add_round(Path(json.loads(request.get_data())["release"])))
+
+    @app.post("/-/faults")
+    def _fault() -> Response:
+        return jsonify(vars(server.faults.add(**json.loads(request.get_data()))))
+
+    @app.get("/-/log")
+    def _log() -> Response:
+        return jsonify([vars(r) for r in server.log])
+
+
 def main() -> None:
-    """The server by hand; ends with stdin."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--release-dir", type=Path, action="append", default=[], help="folder of release*.json")
+    """Serve until interrupted."""
+    parser = argparse.ArgumentParser(prog="python -m tests.loopback.segments", description=__doc__.partition("\n")[0])
+    parser.add_argument("--release-dir", type=Path, action="append", default=[], help="folder of release-*.json")
     parser.add_argument("--port", type=int, default=8931, help="of the storage")
     parser.add_argument("--api-port", type=int, default=8930)
     args = parser.parse_args()
@@ -100,15 +123,13 @@ def main() -> None:
         for folder in args.release_dir:
             server.mount(folder, folder.resolve().name)
             for path in sorted(folder.glob("release-*.json")) or sorted(folder.glob("release*.json")):
-                print(server.add_round(path), flush=True)
-        print(f"SEGMENTS_API_URL={server.url} SEGMENTS_API_KEY={KEY}  (storage: {server.storage_url})", flush=True)
-        for line in sys.stdin:
-            order = json.loads(line)
-            if "release" in order:
-                print(server.add_round(Path(order["release"])), flush=True)
-            elif "fault" in order:
-                server.faults.add(order.pop("fault"), **order)
-            print(f"{len(server.log)} requests so far", flush=True)
+                print(f"# {server.add_round(path)}", flush=True)
+        print(f"export SEGMENTS_API_URL={server.url} SEGMENTS_API_KEY={KEY}", flush=True)
+        try:
+            while True:
+                time.sleep(3600)
+        except KeyboardInterrupt:
+            pass
 
 
 if __name__ == "__main__":

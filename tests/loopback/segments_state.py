@@ -157,7 +157,7 @@ class Platform:
 
     # ---------------------------------------------------------------- releases
 
-    def add_round(self, document: dict[str, Any], *, outcome: str = "SUCCEEDED", polls: int = 0) -> Release:
+    def add_round(self, document: dict[str, Any], **how: Any) -> Release:
         """A release as somebody exported it, and its samples and labels as the dataset's present state."""
         about = document["dataset"]
         full_name = f"{about['owner']}/{about['name']}"
@@ -169,9 +169,7 @@ class Platform:
         for entry in about["samples"]:
             self._take(dataset, entry)
         data = json.dumps(document).encode()
-        return self.add_release(
-            dataset, document["name"], data, samples=len(about["samples"]), outcome=outcome, polls=polls
-        )
+        return self.add_release(dataset, document["name"], data, samples=len(about["samples"]), **how)
 
     def add_release(
         self, dataset: Dataset, name: str, data: bytes, *, samples: int = 0, outcome: str = "SUCCEEDED", polls: int = 0
