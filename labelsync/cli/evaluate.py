@@ -60,7 +60,7 @@ def evaluate(
 
 def as_text(record: EvaluateRecord) -> str:
     """The headline, then every class with its scores."""
-    rows = [("class", "IoU", "accuracy")]
+    rows: list[tuple[str, ...]] = [("class", "IoU", "accuracy")]
     rows += [
         (name, percent(iou), percent(record.per_category_accuracy[name]))
         for name, iou in record.per_category_iou.items()

@@ -83,7 +83,7 @@ class MeanIoU(evaluate.Metric):  # type: ignore[misc] # evaluate has no type inf
         said, meant = np.asarray(prediction), self._references(np.asarray(reference))
         if said.shape != meant.shape:
             raise BitmapError(f"a prediction has shape {said.shape} and its reference {meant.shape}")
-        counts = _areas(said, meant, self.num_labels, ignored=meant == self.ignore_index)
+        counts = _areas(said, meant, self.num_labels, ignore_index=self.ignore_index)
         self._areas = counts if self._areas is None else self._areas + counts
 
     def compute(
@@ -157,22 +157,25 @@ class MeanIoU(evaluate.Metric):  # type: ignore[misc] # evaluate has no type inf
         return ""  # evaluate would make a cache folder here
 
 
-def _areas(
-    said: npt.NDArray[Any], meant: npt.NDArray[Any], num_labels: int, *, ignored: npt.NDArray[np.bool_]
-) -> Counts:
+def _areas(said: npt.NDArray[Any], meant: npt.NDArray[Any], num_labels: int, *, ignore_index: int) -> Counts:
     """(3, K): intersection, predicted, labelled.
 
     Values outside 0..K-1 are of no class: a reference so still lets its pixel count as predicted, as in evaluate.
     """
-    counts = pair_counts(_capped(meant, num_labels, ignored), _capped(said, num_labels), num_labels + 2)
+    rows, ignored = _capped(meant, num_labels), meant == ignore_index
+    if 0 <= ignore_index < num_labels:
+        rows[ignored] = num_labels + 1
+    else:
+        rows += ignored  # these are K already, and this takes a third of the time
+    counts = pair_counts(rows, _capped(said, num_labels), num_labels + 2)
     inside = counts[: num_labels + 1, :num_labels]
     return np.stack([np.diagonal(inside), inside.sum(0), counts[:num_labels].sum(1)])
 
 
-def _capped(ids: npt.NDArray[Any], num_labels: int, ignored: npt.NDArray[np.bool_] | None = None) -> npt.NDArray[Any]:
-    """Ids with K for whatever is no class and K + 1 for what is ignored."""
-    void = np.uint16(num_labels) if num_labels < 1 << 15 else np.int64(num_labels)  # wider than uint8 ids if it must be
-    capped = np.where((ids < 0) | (ids >= num_labels), void, ids)
-    if ignored is not None:
-        capped[ignored] = num_labels + 1
-    return capped
+def _capped(ids: npt.NDArray[Any], num_labels: int) -> npt.NDArray[Any]:
+    """Ids with K for whatever is no class; in one pass, since a negative number read as unsigned is a large one."""
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise BitmapError(f"maps of class ids hold integers, not {ids.dtype}")
+    unsigned = ids.view(f"u{ids.itemsize}")
+    capped = np.empty(ids.shape, np.uint8 if num_labels <= MAX_UINT8_CLASSES else np.uint32)
+    return np.minimum(unsigned, min(num_labels, np.iinfo(unsigned.dtype).max), out=capped, casting="unsafe")
