@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from labelsync.dataset.rows import Rows
 from labelsync.dataset.source import DatasetFiles, find_dataset
@@ -28,6 +29,10 @@ class Splits(Mapping[str, Rows]):
 
     def __contains__(self, split: object) -> bool:
         return split in self._rows
+
+    def get(self, split: str, default: Any = None) -> Any:
+        """Mapping's own waits for a KeyError."""
+        return self._rows.get(split, default)
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._rows)
