@@ -151,7 +151,7 @@ def furnish(rng: Rng, street: Street, camera: Camera) -> list[Thing]:
     verge = street.strip(CURB)[0] - walk[1]
 
     def put(kind: Kind, number: int, x: Flat, z: Flat, *, apart: float, within: Flat, zebra: bool = True) -> None:
-        for _ in range(40):
+        for _ in range(60):
             if number <= 0:
                 return
             one = Thing(kind, float(rng.uniform(*x)), float(rng.uniform(*z)))
@@ -171,8 +171,8 @@ def furnish(rng: Rng, street: Street, camera: Camera) -> list[Thing]:
             apart=0.9,
             within=(2.5, 14),
         )
-    put(POLE, int(rng.integers(1, 4)), (walk[1] - 0.35, walk[1] - 0.15), (-6, 22), apart=3, within=(3.2, 11))
-    put(POLE, int(rng.integers(0, 3)), (beyond[0] + 0.15, beyond[0] + 0.4), (-6, 22), apart=3, within=(3, 16))
+    put(POLE, int(rng.integers(1, 4)), (walk[1] - 0.35, walk[1] - 0.15), (-6, 22), apart=3, within=(3.2, 13))
+    put(POLE, int(rng.integers(1, 4)), (beyond[0] + 0.15, beyond[0] + 0.4), (-6, 22), apart=3, within=(3, 16))
     for lane, number in (((road[0] + 1.05, road[0] + 1.25), 3), ((road[1] - 1.25, road[1] - 1.05), 4)):
         put(
             CAR,

@@ -9,7 +9,7 @@ import json
 import uuid
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -101,6 +101,21 @@ def _labelled(rng: Rng, image: npt.NDArray[np.uint8], ids: npt.NDArray[Any], own
 # -------------------------------------------------------------------- the release
 
 
+class Flaws(NamedTuple):
+    """Numbers of the samples of a drawn release that are not as they should be."""
+
+    skipped: frozenset[int]
+    unlabeled: frozenset[int]
+    wrong_size: frozenset[int]
+
+
+def flaws(scenes: int, seed: int) -> Flaws:
+    """Which samples of `draw_release(.., scenes=scenes, seed=seed)` are flawed, and how; one in ten or so."""
+    order = np.random.default_rng((seed, 0)).permutation(scenes)
+    ends = np.cumsum([max(1, round(scenes * share)) for share in (0.04, 0.04, 0.02)])
+    return Flaws(*(frozenset(part.tolist()) for part in np.split(order, ends)[:3]))
+
+
 def draw_release(folder: Path, *, scenes: int = 100, seed: int = 0) -> Path:
     """Draw a release of `scenes` samples into `folder` and return the path of its release.json.
 
@@ -108,9 +123,7 @@ def draw_release(folder: Path, *, scenes: int = 100, seed: int = 0) -> Path:
     round it is not clean: of 100 samples 4 are SKIPPED (their pictures are blurred), 4 have no label yet, and 2 bitmaps
     are of another size than their image. The same seed gives the same bytes.
     """
-    order = np.random.default_rng((seed, 0)).permutation(scenes)
-    share = [max(1, round(scenes * part)) for part in (0.04, 0.04, 0.02)]
-    skipped, unlabeled, wrong_size, _ = (set(part.tolist()) for part in np.split(order, np.cumsum(share)))
+    skipped, unlabeled, wrong_size = flaws(scenes, seed)
     entries = []
     for i in range(scenes):
         walk, rng = i // _WALK, np.random.default_rng((seed, 2, i))
