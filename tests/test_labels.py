@@ -107,7 +107,7 @@ def test_65534_classes_are_the_most():
 def test_disk_and_model_ids_differ_by_one_and_0_is_ignored():
     disk = np.array([[0, 1], [2, 3]], np.uint8)
     model = FIRST.to_model_ids(disk)
-    assert model.tolist() == [[255, 0], [1, 2]]
+    assert (model.dtype, model.tolist()) == (np.int64, [[255, 0], [1, 2]])
     assert FIRST.to_disk_ids(model).tolist() == disk.tolist()
     assert FIRST.to_disk_ids(model).dtype == np.uint8
 
@@ -155,6 +155,7 @@ def test_an_unknown_name_is_refused_with_the_known_ones():
         ({"0": "wall", "1": "building"}, False, ("wall", "building")),  # model ids, as ADE20K's file
         ({1: "road", 2: "sky"}, False, ("road", "sky")),  # disk ids that leave 0 out
         ({"0": "road", "1": "sky"}, True, ("road", "sky")),  # 0 declared a class
+        ({"2": "sky", "0": "unlabeled", "1": "road"}, False, ("road", "sky")),  # in any order
         ({str(i): f"c{i}" for i in range(12)}, False, tuple(f"c{i}" for i in range(12))),  # by number, not by text
     ],
 )

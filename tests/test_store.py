@@ -290,6 +290,9 @@ def test_what_a_killed_run_left_is_swept_and_a_neighbours_work_is_not(tmp_path):
     finish(tmp_path / "v1")
     left = {n for n in everything(tmp_path) if n.endswith(".partial")}
     assert left == {".v1.0.01234567.partial", ".v1.notes.partial", ".v2.01234567.partial"}
+    (tmp_path / ".v+[1].01234567.partial").mkdir()
+    finish(tmp_path / "v+[1]")
+    assert {n for n in everything(tmp_path) if n.endswith(".partial")} == left
 
 
 KILLED = """
