@@ -179,8 +179,8 @@ def _typed(name: str, text: str) -> Any:
     kinds = _kinds(_fields()[name])
     enums = [k for k in kinds if isinstance(k, type) and issubclass(k, enum.Enum)]
     for kind in kinds:
-        if kind is str and enums:
-            continue  # "SchedulerType | str" means a name of the SchedulerType
+        if kind is str and (enums or dict in kinds):
+            continue  # "SchedulerType | str" means a name of the SchedulerType, "dict | str" the JSON of a dict
         try:
             return _as(kind, text)
         except ValueError:
@@ -188,7 +188,7 @@ def _typed(name: str, text: str) -> Any:
     wanted = (
         " or ".join(str(m.value) for k in enums for m in k)
         if enums
-        else " or ".join("none" if k is types.NoneType else getattr(k, "__name__", str(k)) for k in kinds)
+        else " or ".join("none" if k is types.NoneType else str(k.__name__) for k in kinds)
     )
     raise OptionError(f"--set {name}={text}: the value cannot be used", hint=f"it takes {wanted}")
 

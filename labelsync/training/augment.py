@@ -114,7 +114,7 @@ def _axis(length: int, size: int, share: float, at: float) -> tuple[_Span, int]:
     if window <= length:
         start = round((length - window) * at)
         return _Span(slice(start, start + window), slice(0, size)), size
-    seen = max(1, round(size * length / window))
+    seen = max(min(size, 2), round(size * length / window))  # torch 2.14 cannot resize uint8 pixels to 1 x 1
     start = round((size - seen) * at)
     return _Span(slice(0, length), slice(start, start + seen)), seen
 

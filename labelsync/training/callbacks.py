@@ -139,7 +139,8 @@ def metrics_lines(history: Sequence[Mapping[str, Any]]) -> str:
     """JSON lines of the logged numbers: step and epoch first, no clock, NaN (class absent) as null."""
     lines = []
     for entry in history:
-        numbers = {k: v for k, v in entry.items() if not k.endswith(_CLOCK) and k not in ("step", "epoch")}
+        # sorted: a checkpoint's state is, so what was logged before a resume comes back in that order
+        numbers = {k: entry[k] for k in sorted(entry) if not k.endswith(_CLOCK) and k not in ("step", "epoch")}
         if any(k != "train_loss" for k in numbers):  # the closing line of a run holds the clock's numbers alone
             row = {"step": entry["step"], "epoch": entry["epoch"], **numbers}
             lines.append(

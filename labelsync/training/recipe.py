@@ -17,7 +17,7 @@ from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationE
 
 from labelsync.errors import OptionError
 
-MAX_SIDE = 8192
+MIN_SIDE, MAX_SIDE = 2, 8192
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -119,7 +119,7 @@ def parse_size(text: str) -> tuple[int, int]:
     """(height, width) from "512" or "384x512". Raises OptionError."""
     match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip().lower())
     size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not all(1 <= side <= MAX_SIDE for side in size):
+    if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
         raise OptionError(f"image size {text!r} cannot be used", hint="write 512, or 384x512 for height x width")
     return size
 
