@@ -22,7 +22,7 @@ _CLASSES: tuple[tuple[str, Color, bool], ...] = (
     ("vehicle-bus", (0, 60, 100), True),
     ("vehicle-tramtrain", (0, 80, 100), True),
     ("vehicle-motorcycle", (0, 0, 230), True),
-    ("vehicle-bicycle", (170, 35, 10), True),
+    ("vehicle-bicycle", (255, 120, 20), True),
     ("vehicle-caravan", (60, 30, 120), True),
     ("vehicle-cartrailer", (90, 60, 160), True),
     ("construction-building", (70, 70, 70), False),
