@@ -31,6 +31,7 @@ INSTANCES = np.array(
     ],
     np.uint32,
 )
+SMALL = np.searchsorted([0, A, B, C], INSTANCES).astype(np.uint32)  # the same with ids 1, 2, 3
 SEMANTIC = [
     [0, 0, 2, 2],
     [0, 1, 1, 2],
@@ -138,19 +139,25 @@ def test_unlabeled_pixels_may_be_a_class():
 
 @pytest.mark.parametrize(
     ("extra", "why"),
-    [({9: 1}, "an id without pixels"), ({-1: 1}, "an id that no pixel can have"), ({0: 1}, "0 is unlabeled")],
+    [
+        ({9: 1}, "an id without pixels"),
+        ({2**24 - 1: 1}, "a large one"),
+        ({-1: 1}, "an id that no pixel can have"),
+        ({0: 1}, "0 is unlabeled"),
+    ],
 )
 def test_other_annotations_change_nothing(extra, why):
     assert to_semantic(INSTANCES, CLASSES | extra).tolist() == SEMANTIC, why
+    assert to_semantic(SMALL, {1: 2, 2: 1, 3: 2} | extra).tolist() == SEMANTIC, why
 
 
-@pytest.mark.parametrize("large", [0, 0xFFFF, 0x10000, 2**24 - 1])
+@pytest.mark.parametrize("large", [7, 0xFFFF, 0x10000, 2**24 - 1])
 def test_an_id_without_annotation_is_refused_whatever_its_size(large):
-    instances = INSTANCES.copy()
+    instances = np.zeros((4, 4), np.uint32)
     instances[0, :2] = 5
-    instances[3, 3] = large or 0
+    instances[3, 3] = large
     with pytest.raises(BitmapError, match=r"instance id 5 is drawn on 2 pixels and has no annotation$"):
-        to_semantic(instances, CLASSES | {large: 1})
+        to_semantic(instances, {large: 1})
 
 
 def test_several_ids_without_annotation_are_counted():

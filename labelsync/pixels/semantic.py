@@ -43,7 +43,6 @@ def to_semantic(
         lookup[keys[inside]] = values[inside]
         if (lookup < 0).any():  # only then look whether a hole is used
             _refuse_unknown(instance, keys)
-            lookup[lookup < 0] = 0
         result: npt.NDArray[Any] = lookup.astype(dtype)[instance]
         return result
     present, inverse = np.unique(instance, return_inverse=True)
