@@ -160,6 +160,11 @@ def test_an_id_without_annotation_is_refused_whatever_its_size(large):
         to_semantic(instances, {large: 1})
 
 
+def test_an_annotation_below_0_stands_for_no_pixel():
+    with pytest.raises(BitmapError, match="instance id 3 is drawn"):
+        to_semantic(SMALL, {1: 2, 2: 1, -1: 2})
+
+
 def test_several_ids_without_annotation_are_counted():
     with pytest.raises(BitmapError, match=r"instance id 1 is drawn on 3 pixels .* \(3 such ids\)"):
         to_semantic(INSTANCES, {})
