@@ -12,6 +12,7 @@ from urllib.parse import urljoin, urlsplit, urlunsplit
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
+from urllib3.exceptions import ProtocolError, ReadTimeoutError
 from urllib3.util.retry import Retry
 
 from labelsync.errors import BitmapError
@@ -185,8 +186,11 @@ def _body(response: requests.Response) -> bytes:
 
 def failure_of(error: Exception) -> FetchError:
     """What an exception of requests means. Its own text is not used: it holds the URL with its signature."""
-    if "Read timed out" in str(error):  # after retries it is a plain ConnectionError
+    reason = getattr(error.args[0] if error.args else None, "reason", None)  # below a MaxRetryError
+    if isinstance(reason, ReadTimeoutError) or "Read timed out" in str(error):  # a plain ConnectionError by then
         error = requests.exceptions.Timeout()
+    if isinstance(reason, ProtocolError):
+        return FetchError("the host hangs up", unreachable=True, cut=True)
     for kind, reason, what in _FAILURES:
         if isinstance(error, kind):
             return FetchError(reason, unreachable=what == "unreachable", cut=what == "cut")
@@ -206,5 +210,5 @@ _FAILURES: tuple[tuple[_Kinds, str, str], ...] = (  # the first that fits; reque
     (requests.exceptions.SSLError, "its certificate is not trusted", "unreachable"),
     (requests.exceptions.ProxyError, "the proxy does not let it through", "unreachable"),
     (requests.exceptions.Timeout, f"no answer within {READ_SECONDS:.0f} s", "unreachable"),
-    (requests.exceptions.ConnectionError, "the host cannot be reached, or hangs up", "unreachable"),
+    (requests.exceptions.ConnectionError, "the host cannot be reached", "unreachable"),
 )

@@ -21,7 +21,7 @@ def test_an_unreachable_server_is_one_line_and_nothing_else(server: LoopbackSegm
     done = subprocess.run([*COMMAND, "acme/sidewalk@v1.0"], env=env, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
-        "labelsync: http://127.0.0.1:9: the host cannot be reached, or hangs up; check the network and SEGMENTS_API_URL"
+        "labelsync: http://127.0.0.1:9: the host cannot be reached; check the network and SEGMENTS_API_URL"
     ]
 
 
