@@ -184,8 +184,8 @@ def rank(group: str) -> float:
 
 def _by_threshold(group: str, fractions: tuple[float, float, float]) -> str:
     """The split whose share of [0, 1) holds the group's rank; never one of share 0."""
-    ends = list(itertools.accumulate(fractions))
-    inside = [s for s, end, f in zip(SPLITS, ends, fractions, strict=True) if f > 0 and rank(group) < end]
+    ends = itertools.accumulate(fractions)
+    inside = [s for s, end in zip(SPLITS, ends, strict=True) if rank(group) < end]
     return inside[0] if inside else [s for s, f in zip(SPLITS, fractions, strict=True) if f > 0][-1]
 
 
