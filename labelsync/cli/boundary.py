@@ -53,8 +53,8 @@ class Group(click.Group):
             _raise_if_debugging()
             _fail(e.message, e.hint, e.details)
             ctx.exit(e.exit_code)
-        except KeyboardInterrupt:
-            _fail("interrupted", "run it again to go on", ())
+        except KeyboardInterrupt as e:
+            _fail("interrupted", str(e) or "run it again to go on", ())  # a verb that can resume says how
             ctx.exit(130)
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise

@@ -45,8 +45,10 @@ def train(
         out: the run folder.
         model: a folder or a Hub id "user/name[@revision]"; a folder with only a config.json starts from random weights.
         recipe: the name of a built-in recipe, or a TOML file.
-        epochs, batch_size, learning_rate, image_size: replace the recipe's; the size is "512" or "384x512" (height x
-            width), the batch size that of one process.
+        epochs: passes over the train split; None, here and below = the recipe's.
+        batch_size: images per step and process.
+        learning_rate: the highest one.
+        image_size: what images are resized to, "512" or "384x512" (height x width).
         seed: of the class head, the order of samples, augmentation and dropout.
         set: "name=value" of further TrainingArguments fields.
         resume: go on from the last whole checkpoint in `out`. The result is that of the uninterrupted run.
