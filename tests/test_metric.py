@@ -1,4 +1,3 @@
-import os
 from pathlib import Path
 from typing import Any
 
@@ -106,14 +105,26 @@ def test_nan_to_num_comes_after_the_means() -> None:
     assert found["mean_iou"] == 1.0
 
 
-def test_is_an_evaluate_metric_that_leaves_nothing_on_disk() -> None:
-    home = Path(os.environ["HF_HOME"])
-    before = sorted(home.rglob("*"))
-    metric = MeanIoU(num_labels=2)
+def test_is_an_evaluate_metric_that_leaves_nothing_on_disk(tmp_path: Path) -> None:
+    metric = MeanIoU(num_labels=2, cache_dir=str(tmp_path / "cache"))
     metric.add_batch(predictions=np.zeros((2, 4, 4), int), references=np.zeros((2, 4, 4), int))
     metric.compute()
     assert isinstance(metric, evaluate.Metric)
-    assert sorted(home.rglob("*")) == before
+    assert not (tmp_path / "cache").exists()
+
+
+def test_void_255_stays_void_when_labels_are_reduced() -> None:
+    metric = MeanIoU(num_labels=3, reduce_labels=True)
+    metric.add(prediction=[[0, 1, 2]], reference=[[255, 0, 3]])
+    assert metric.compute()["per_category_iou"][2] == 1.0
+    metric.add(prediction=[[0, 0]], reference=[[255, 1]])
+    assert metric.compute()["per_category_iou"][0] == 1.0
+
+
+def test_bytes_hold_maps_of_models_with_more_classes_than_bytes_have() -> None:
+    metric = MeanIoU(num_labels=300, ignore_index=65535)
+    metric.add(prediction=np.array([[255, 7]], np.uint8), reference=np.array([[255, 8]], np.uint8))
+    assert metric.compute()["per_category_iou"][255] == 1.0
 
 
 @pytest.mark.parametrize(
@@ -121,6 +132,7 @@ def test_is_an_evaluate_metric_that_leaves_nothing_on_disk() -> None:
     [
         ([[[0, 1]]], [[[0]]], "shape"),
         ([[[0]], [[0]]], [[[0]]], "pair up"),
+        ([[[0.5]]], [[[0]]], "integers"),
     ],
 )
 def test_maps_that_do_not_belong_together_are_refused(predictions: Any, references: Any, said: str) -> None:

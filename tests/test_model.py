@@ -231,6 +231,10 @@ def test_a_model_for_bgr_images_gives_the_same_for_rgb_ones(tmp_path: Path) -> N
         id2label={0: "a", 1: "b", 2: "c"},
     )
     theirs = transformers.MobileViTForSemanticSegmentation(config).eval()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in theirs.parameters():  # as transformers draws them, no colour reaches the outputs
+            parameter.copy_(torch.randn(parameter.shape, generator=generator))
     theirs.save_pretrained(tmp_path)
     processor = transformers.MobileViTImageProcessor(
         size={"height": 64, "width": 64}, crop_size={"height": 64, "width": 64}, resample=2
@@ -240,8 +244,10 @@ def test_a_model_for_bgr_images_gives_the_same_for_rgb_ones(tmp_path: Path) -> N
     ours = load_model(tmp_path, device="cpu")
     with torch.inference_mode():
         expected = theirs(**processor(images=[image], return_tensors="pt")).logits
-        found = ours.model(normalize(resize(image, ours.size_hw)[None], mean=ours.mean, std=ours.std)).logits
+        pixels = normalize(resize(image, ours.size_hw)[None], mean=ours.mean, std=ours.std)
+        found, turned = ours.model(pixels).logits, ours.model(pixels.flip(1)).logits
     torch.testing.assert_close(found, expected)
+    assert not torch.allclose(turned, expected, rtol=0.01)
 
 
 # -------------------------------------------------------------------- what is no model
