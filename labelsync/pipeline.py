@@ -37,7 +37,7 @@ MODEL = {
 EVALUATIONS = ("eval_strategy=steps", "eval_steps=0.1", "save_strategy=steps", "save_steps=0.1")
 
 
-def demo(*, out: Path = Path("labelsync-demo"), seed: int = 0, overwrite: bool = False) -> DemoRecord:
+def demo(*, out: str | Path = Path("labelsync-demo"), seed: int = 0, overwrite: bool = False) -> DemoRecord:
     """Draw a labeling round of street scenes, then pull, convert, train, evaluate and predict as for a real one.
 
     Offline and without a GPU, in two or three minutes on two cores. Leaves scenes/ (the drawn release), release/,

@@ -157,8 +157,8 @@ class PullRecord:
 class ConvertRecord:
     """`convert`: a dataset folder.
 
-    `splits` = rows per split, `bytes` = size of the data files, `pixel_shares` = class name -> its share of the labelled
-    pixels.
+    `splits` = rows per split, `bytes` = size of the data files, `pixel_shares` = class name -> its share of the
+    labelled pixels.
     """
 
     path: str

@@ -224,7 +224,7 @@ def _version() -> str:
 
 
 @contextmanager
-def stage_folder(out: Path, *, stage: str = "", overwrite: bool = False) -> Iterator[Path]:
+def stage_folder(out: str | Path, *, stage: str, overwrite: bool = False) -> Iterator[Path]:
     """A working folder beside `out` that becomes `out` on success; nothing is left of it on failure.
 
     Args:
@@ -237,7 +237,7 @@ def stage_folder(out: Path, *, stage: str = "", overwrite: bool = False) -> Iter
             `--out .` must never delete somebody's files.
         OutputLocked: another labelsync is making `out` right now.
     """
-    out = out.resolve()
+    out = Path(out).resolve()
     with locked(out):
         _recover(out)
         _require_replaceable(out, stage, overwrite=overwrite)

@@ -211,14 +211,14 @@ def test_a_manifest_cannot_name_files_outside_its_folder(tmp_path, name):
 
 
 def test_a_stage_that_fails_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), store.stage_folder(tmp_path / "out") as work:
+    with pytest.raises(KeyboardInterrupt), store.stage_folder(tmp_path / "out", stage="convert") as work:
         store.write_text(work / "half", "x")
         raise KeyboardInterrupt
     assert everything(tmp_path) == set()
 
 
 def test_a_folder_appears_only_when_it_is_finished(tmp_path):
-    with store.stage_folder(tmp_path / "a" / "out") as work:
+    with store.stage_folder(tmp_path / "a" / "out", stage="convert") as work:
         store.write_text(work / "part", "x")
         assert not (tmp_path / "a/out").exists()
     assert everything(tmp_path) == {"a", "a/out", "a/out/part"}
@@ -246,7 +246,10 @@ def test_overwrite_replaces_what_the_same_stage_left(tmp_path):
 
 def test_overwrite_keeps_the_old_folder_until_the_new_one_is_whole(tmp_path):
     finish(tmp_path / "out", text="old")
-    with pytest.raises(OSError, match="full"), store.stage_folder(tmp_path / "out", overwrite=True) as work:
+    with (
+        pytest.raises(OSError, match="full"),
+        store.stage_folder(tmp_path / "out", stage="convert", overwrite=True) as work,
+    ):
         store.write_text(work / "half", "x")
         raise OSError("full")
     assert (tmp_path / "out/data/part.txt").read_text() == "old"
@@ -310,7 +313,7 @@ def kill(self, target):
     return rename(self, target)
 
 Path.rename = kill
-with store.stage_folder(out, overwrite=True) as work:
+with store.stage_folder(out, stage="convert", overwrite=True) as work:
     store.write_text(work / "data/part.txt", "new")
     store.write_manifest(work, "convert", inputs={}, settings={}, summary={})
 """
@@ -328,9 +331,12 @@ def test_a_kill_during_the_swap_loses_nothing(tmp_path, step):
 
 
 def test_a_second_run_on_one_folder_is_refused_at_once(tmp_path):
-    with store.stage_folder(tmp_path / "out"), pytest.raises(OutputLocked, match="another labelsync is writing"):
+    with (
+        store.stage_folder(tmp_path / "out", stage="convert"),
+        pytest.raises(OutputLocked, match="another labelsync is writing"),
+    ):
         finish(tmp_path / "out")
-    finish(tmp_path / "out", overwrite=True, stage="")  # free again
+    finish(tmp_path / "out", overwrite=True)  # free again
 
 
 def test_a_folder_that_appeared_meanwhile_is_seen(tmp_path, monkeypatch):

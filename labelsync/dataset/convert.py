@@ -93,7 +93,7 @@ def convert(
     same = _same(Path(out), store.fingerprint("convert", inputs, rules.settings))
     if same is not None and same.summary["lost"] <= allow_failed and _is_whole(Path(out), same):
         return _record(Path(out), same, unchanged=True)
-    with store.stage_folder(Path(out), stage="convert", overwrite=overwrite or same is not None) as work:
+    with store.stage_folder(out, stage="convert", overwrite=overwrite or same is not None) as work:
         selection = select(folder, status=rules.status)
         made = _make(folder.release, selection, rules, work, workers=workers, allow_failed=allow_failed)
         _write_texts(work, folder.release, rules, made, inputs)

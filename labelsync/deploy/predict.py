@@ -48,7 +48,7 @@ def predict(
     model: str | Path,
     *,
     images: Sequence[str],
-    out: Path = Path("predictions"),
+    out: str | Path = Path("predictions"),
     overlays: bool = True,
     batch_size: int = 8,
     device: str | None = None,
@@ -75,7 +75,7 @@ def predict(
         OutputExists: `out` is not empty.
     """
     started = time.perf_counter()
-    files = find_images(images, outside=out)
+    files = find_images(images, outside=Path(out))
     if not files:
         raise OptionError("no images", hint="give image files, folders or globs")
     with store.stage_folder(out, stage="predict", overwrite=overwrite) as work:

@@ -51,7 +51,7 @@ def evaluate(
     *,
     dataset: str | Path,
     split: str = "test",
-    out: Path | None = None,
+    out: str | Path | None = None,
     batch_size: int = 8,
     device: str | None = None,
     align: bool = False,

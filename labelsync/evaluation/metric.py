@@ -178,4 +178,5 @@ def _capped(ids: npt.NDArray[Any], num_labels: int) -> npt.NDArray[Any]:
         raise BitmapError(f"maps of class ids hold integers, not {ids.dtype}")
     unsigned = ids.view(f"u{ids.itemsize}")
     capped = np.empty(ids.shape, np.uint8 if num_labels <= MAX_UINT8_CLASSES else np.uint32)
-    return np.minimum(unsigned, min(num_labels, np.iinfo(unsigned.dtype).max), out=capped, casting="unsafe")
+    np.minimum(unsigned, min(num_labels, np.iinfo(unsigned.dtype).max), out=capped, casting="unsafe")
+    return capped

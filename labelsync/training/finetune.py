@@ -22,7 +22,7 @@ from labelsync.training.run import Run
 def train(
     dataset: str | Path,
     *,
-    out: Path,
+    out: str | Path,
     model: str | Path = "nvidia/mit-b0",
     recipe: str | Path = "sidewalk",
     epochs: float | None = None,
