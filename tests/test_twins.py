@@ -148,6 +148,12 @@ def test_the_first_argument_is_positional_and_all_others_are_named(verb):
 
 
 @pytest.mark.parametrize("verb", VERBS)
+def test_a_path_may_be_a_string_in_python(verb):
+    hints = get_type_hints(twin(verb))
+    assert [n for n in parameters(verb) if hints[n] is Path or {Path, str} & {*get_args(hints[n])} == {Path}] == []
+
+
+@pytest.mark.parametrize("verb", VERBS)
 def test_every_flag_is_in_the_table(verb):
     assert {name for _, changes in FLAGS[verb] for name in changes} | set(SHORTEST[verb][1]) == set(parameters(verb))
 
