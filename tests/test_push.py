@@ -152,6 +152,17 @@ def test_a_model_is_its_manifest_and_nothing_else(cli: Cli, server: LoopbackHub,
     assert server.repo("acme/sidewalk", kind="model").resolve("main").title == "First model"
 
 
+def test_the_next_model_takes_away_what_the_last_one_had(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:
+    one, two = model_folder(tmp_path / "one"), model_folder(tmp_path / "two")
+    (one / "model-00001-of-00002.safetensors").write_bytes(b"half")
+    store.write_manifest(one, "train", inputs={}, settings={}, summary={}, exclude=("checkpoints", "training_args.bin"))
+    pushed(cli, one)
+    server.add_repo("acme/sidewalk", {"data/mine.txt": "theirs"}, kind="model")
+    assert pushed(cli, two)["deleted"] == 1
+    there = set(server.files("acme/sidewalk", kind="model"))
+    assert there == {"model.safetensors", "config.json", "manifest.json", "data/mine.txt"}
+
+
 def test_a_private_repo_is_private_from_its_first_moment(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:
     folder = dataset_folder(tmp_path / "dataset")
     pushed(cli, folder, "--private", repo_id="acme/secret")
@@ -177,6 +188,25 @@ def test_no_tag_where_none_is_wanted(cli: Cli, server: LoopbackHub, tmp_path: Pa
     record = pushed(cli, dataset_folder(tmp_path / "dataset"), "--tag", "")
     assert record["tag"] == ""
     assert set(server.repo("acme/sidewalk").refs) == {"refs/heads/main"}
+
+
+def test_a_new_card_for_the_same_data_needs_no_new_tag(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:
+    folder = dataset_folder(tmp_path / "dataset")
+    first = pushed(cli, folder)
+    (folder / "README.md").write_text("# Better words\n")
+    record = pushed(cli, folder)
+    assert server.repo("acme/sidewalk").refs["refs/tags/v1.0"] == first["commit"]
+    assert "# Better words" in server.files("acme/sidewalk", record["commit"])["README.md"].decode()
+    assert (record["added"], record["kept"]) == (1, 4)
+
+
+def test_a_folder_of_any_name_can_be_pushed(
+    cli: Cli, server: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    dataset_folder(tmp_path / "~")  # which the client would take for a home
+    pushed(cli, Path("~"))
+    assert set(contents(tmp_path / "~")) == set(server.files("acme/sidewalk"))
 
 
 def test_an_older_release_may_come_back_and_its_tag_stays(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:
@@ -211,6 +241,7 @@ def test_a_hub_that_fails_for_a_moment_is_asked_again(
 ) -> None:
     for path in ("/api/datasets/acme/sidewalk$", "/refs", "/commit/", "/tag/", "/validate-yaml", "/api/repos/create"):
         server.faults.status(502, path=path, html=html)
+    server.faults.drop_response(path="/api/repos/create")  # the next try finds the repo there
     record = pushed(cli, dataset_folder(tmp_path / "dataset"))
     assert len(server.repo("acme/sidewalk").history("main")) == 2
     assert server.repo("acme/sidewalk").refs["refs/tags/v1.0"] == record["commit"]

@@ -45,7 +45,7 @@ class Publication:
     @property
     def title(self) -> str:
         """The first line of its commit."""
-        what = f"Release {self.release}" if self.release else self.kind.capitalize()
+        what = f"{self.kind.capitalize()} of release {self.release}" if self.release else self.kind.capitalize()
         return f"{what} ({self.manifest.digest[:12]})"
 
     @property
