@@ -11,6 +11,7 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
+import labelsync
 from labelsync.dataset.load import LabeledDataset
 from labelsync.errors import DatasetError, ModelError, OutputExists
 from labelsync.evaluation import evaluate as module
@@ -25,6 +26,7 @@ from labelsync.records import EvaluateRecord, Row, from_json
 from labelsync.store import read_manifest, verify_files
 from tests import reference
 from tests.models import label_map, loud, numbered, tiny_segformer
+from tests.releases import draw_release
 
 K = 5
 
@@ -293,3 +295,23 @@ def test_an_evaluation_is_never_written_over_something_else(
     with pytest.raises(OutputExists):
         evaluate(model, dataset="x", out=tmp_path, overwrite=True)
     assert (tmp_path / "thesis.txt").read_text() == "mine"
+
+
+def test_on_a_converted_round(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    """From a release file to scores through the commands; the scores are those of the rows as they are stored."""
+    release = draw_release(tmp_path / "drawn", samples=10, wrong_size=[3])
+    cli("pull", release, "--out", tmp_path / "release", "--allow-failed", 1)
+    cli("convert", tmp_path / "release", "--out", tmp_path / "data", "--fractions", "0.4,0.3,0.3", "--allow-failed", 1)
+    data = labelsync.load(tmp_path / "data")
+    folder = trained(tmp_path / "tiny", data.labels)
+    out = tmp_path / "evaluation"
+    printed = cli("evaluate", folder, "--dataset", tmp_path / "data", "--out", out, "--device", "cpu", "--json").stdout
+    record = from_json(EvaluateRecord, printed)
+    rows = list(data.splits["test"])
+    segmenter = Segmenter(folder, device="cpu", labels=data.labels)
+    total = sum(confusion(decode_semantic(r.label), segmenter.segment(r.image), data.labels.num_labels) for r in rows)
+    assert np.abs(np.array(json.loads((out / "confusion.json").read_text())["counts"]) - total).sum() <= 4  # near ties
+    assert (record.images, record.dataset_digest) == (len(rows), data.digest)
+    missing = cli("evaluate", folder, "--dataset", tmp_path / "data", "--split", "val", "--out", out, code=1).stderr
+    assert "no split 'val'" in missing
+    assert "no manifest" in cli("evaluate", folder, "--dataset", tmp_path / "drawn", "--out", out, code=1).stderr

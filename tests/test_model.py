@@ -210,8 +210,16 @@ def test_the_processor_reduces_labels_only_where_bytes_can_hold_them(config_only
     assert np.array_equal(reduced.numpy(), numbered(254).to_model_ids(label))
 
 
-def test_a_scale_other_than_a_byte_goes_into_mean_and_std(copy: Path) -> None:
-    edit(copy / "preprocessor_config.json", do_normalize=False, rescale_factor=1 / 127.5)
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"rescale_factor": 1 / 127.5, "image_mean": [1.0, 0.9, 0.8]},
+        {"rescale_factor": 1 / 127.5, "do_normalize": False},
+        {"do_rescale": False, "image_mean": [120.0, 110.0, 100.0], "image_std": [60.0, 50.0, 40.0]},
+    ],
+)
+def test_a_scale_other_than_a_byte_goes_into_mean_and_std(copy: Path, settings: dict[str, Any]) -> None:
+    edit(copy / "preprocessor_config.json", **settings)
     image = np.random.default_rng(0).integers(0, 256, (*HW, 3), dtype=np.uint8)
     processor = transformers.AutoImageProcessor.from_pretrained(copy)
     theirs = processor(images=[image], return_tensors="pt")["pixel_values"]

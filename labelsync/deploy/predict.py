@@ -47,7 +47,7 @@ class _Image:
 def predict(
     model: str | Path,
     *,
-    images: Sequence[str],
+    images: str | Path | Sequence[str | Path],
     out: str | Path = Path("predictions"),
     overlays: bool = True,
     batch_size: int = 8,
@@ -61,7 +61,7 @@ def predict(
 
     Args:
         model: a model folder or a Hub id "user/name[@revision]".
-        images: files, folders (all images below them) and globs.
+        images: a file, folder (all images below it) or glob, or several of them.
         out: folder to leave.
         overlays: also write pictures to look at.
         batch_size: images run through the model at once.
