@@ -75,7 +75,8 @@ def predict(
         OutputExists: `out` is not empty.
     """
     started = time.perf_counter()
-    files = find_images(images, outside=Path(out))
+    given = [images] if isinstance(images, str | Path) else images
+    files = find_images([str(item) for item in given], outside=Path(out))
     if not files:
         raise OptionError("no images", hint="give image files, folders or globs")
     with store.stage_folder(out, stage="predict", overwrite=overwrite) as work:
