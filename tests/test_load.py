@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from datasets import Features, Image, Value, load_dataset
 from datasets.exceptions import DatasetGenerationError
@@ -130,9 +131,17 @@ def test_rows_travel_to_other_processes(made: Path) -> None:
     assert again[0] == rows[1] and len(again) == 15 and rows[0] == first
 
 
-def test_rows_are_read_in_threads(made: Path) -> None:
+def test_rows_are_read_in_threads_that_share_no_reader(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = labelsync.load(made).splits["train"]
     expected, got = list(rows), dict[int, list[Row]]()
+    users: dict[int, set[int]] = {}
+    original = pq.ParquetFile.read_row_group
+
+    def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        users.setdefault(id(self), set()).add(threading.get_ident())
+        return original(self, *args, **kwargs)
+
+    monkeypatch.setattr(pq.ParquetFile, "read_row_group", noted)
 
     def read(k: int) -> None:
         got[k] = [rows[(i * 7 + k) % 16] for i in range(48)]
@@ -143,11 +152,10 @@ def test_rows_are_read_in_threads(made: Path) -> None:
     for t in threads:
         t.join()
     assert all(got[k] == [expected[(i * 7 + k) % 16] for i in range(48)] for k in range(4))
+    assert len(users) == 4 * 3 and all(len(threads) == 1 for threads in users.values())
 
 
 def test_going_through_reads_each_row_group_once(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import pyarrow.parquet as pq
-
     read: list[int] = []
     original = pq.ParquetFile.read_row_group
 
@@ -290,6 +298,27 @@ def test_a_hub_that_fails_is_one_line(published: str, hub: LoopbackHub, monkeypa
     hub.faults.drop(path="/api/datasets/.*/revision/", times=None)
     with pytest.raises(ServiceError, match="did not answer"):
         labelsync.load(f"{published}@v1.0")
+
+
+def test_a_busy_hub_cannot_pass_an_older_copy_for_todays(made: Path, hub: LoopbackHub) -> None:
+    """huggingface_hub takes what it cached of a branch when the Hub does not say where the branch is now."""
+    files = {p.relative_to(made).as_posix(): p.read_bytes() for p in made.rglob("*") if p.is_file()}
+    first = hub.add_repo("acme/moving", files)
+    assert labelsync.load("acme/moving").revision == first
+    second = hub.add_repo("acme/moving", {"notes.txt": "more"})
+    hub.faults.status(503, method="HEAD", path="acme/moving/resolve/main/", times=None)
+    try:
+        assert labelsync.load("acme/moving").revision == second
+    finally:
+        hub.faults.clear()
+
+
+def test_a_shard_with_other_rows_than_the_manifest_says_is_refused(made: Path, hub: LoopbackHub) -> None:
+    files = {p.relative_to(made).as_posix(): p.read_bytes() for p in made.rglob("*") if p.is_file()}
+    wrong = {k: files[next(n for n in files if "train-00000" in n)] if "/test-" in k else v for k, v in files.items()}
+    hub.add_repo("acme/mixed-up", wrong)
+    with pytest.raises(DatasetError, match=r"data/test-00000-of-00001\.parquet has \d+ rows and its manifest says 2"):
+        labelsync.load("acme/mixed-up").splits["test"][0]
 
 
 @pytest.mark.parametrize(("status", "kind"), [(401, AuthError), (403, AuthError)])
