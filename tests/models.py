@@ -7,7 +7,11 @@ from typing import TYPE_CHECKING
 from labelsync.labels import LabelClass, LabelMap, palette
 
 if TYPE_CHECKING:
+    from transformers import PretrainedConfig
+
     from labelsync.model.load import LoadedModel
+
+ARCHITECTURES = ("beit", "data2vec-vision", "dpt", "mobilenet_v2", "mobilevit", "mobilevitv2", "segformer", "upernet")
 
 TINY = {
     "model_type": "segformer",
@@ -71,3 +75,42 @@ def loud(loaded: "LoadedModel", *, seed: int = 0) -> "LoadedModel":
     with torch.no_grad():
         classifier.weight.copy_(torch.randn(classifier.weight.shape, generator=generator))
     return loaded
+
+
+def tiny_config(architecture: str) -> "PretrainedConfig":
+    """A tiny config of one of `ARCHITECTURES`, for images of 64x64."""
+    import transformers as t
+
+    vit = {
+        "hidden_size": 32,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 2,
+        "intermediate_size": 36,
+        "image_size": 64,
+        "patch_size": 16,
+    }
+    stages = {"out_features": ["stage1", "stage2", "stage3", "stage4"]}
+    configs = {
+        "beit": lambda: t.BeitConfig(**vit, out_indices=[1, 2, 3, 4]),
+        "data2vec-vision": lambda: t.Data2VecVisionConfig(**vit, out_indices=[1, 2, 3, 4]),
+        "dpt": lambda: t.DPTConfig(
+            **vit, backbone_out_indices=[0, 1, 2, 3], neck_hidden_sizes=[16] * 4, fusion_hidden_size=16
+        ),
+        "mobilenet_v2": lambda: t.MobileNetV2Config(depth_multiplier=0.25, image_size=64),
+        "mobilevit": lambda: t.MobileViTConfig(
+            hidden_sizes=[16, 20, 24],
+            neck_hidden_sizes=[8, 8, 16, 16, 24, 24, 32],
+            num_attention_heads=2,
+            aspp_out_channels=16,
+            image_size=64,
+        ),
+        "mobilevitv2": lambda: t.MobileViTV2Config(width_multiplier=0.25, aspp_out_channels=16, image_size=64),
+        "segformer": lambda: t.SegformerConfig(**{k: v for k, v in TINY.items() if k not in ("model_type",)}),
+        "upernet": lambda: t.UperNetConfig(
+            backbone_config=t.ConvNextConfig(hidden_sizes=[8, 8, 16, 16], depths=[1, 1, 1, 1], **stages),
+            hidden_size=16,
+            auxiliary_in_channels=16,
+            auxiliary_channels=8,
+        ),
+    }
+    return configs[architecture]()

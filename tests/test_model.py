@@ -16,7 +16,7 @@ from labelsync.model.head import class_keys
 from labelsync.model.load import LoadedModel, load_model, new_model, read_weights, save_model
 from labelsync.model.preprocess import normalize, resize
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
-from tests.models import label_map, numbered, tiny_segformer
+from tests.models import ARCHITECTURES, label_map, numbered, tiny_config, tiny_segformer
 
 HW = (48, 64)
 
@@ -110,18 +110,9 @@ def test_the_ignore_index_stands_under_the_key_the_architecture_reads(
 ) -> None:
     segformer = new_model(config_only, numbered(num_labels), image_size=HW, seed=0).model.config
     assert segformer.semantic_loss_ignore_index == ignore_index
-    tiny_upernet(tmp_path)
+    tiny_config("upernet").save_pretrained(tmp_path)
     upernet = new_model(tmp_path, numbered(num_labels), image_size=HW, seed=0).model.config
     assert upernet.loss_ignore_index == ignore_index
-
-
-def tiny_upernet(folder: Path) -> None:
-    backbone = transformers.ConvNextConfig(
-        hidden_sizes=[4, 4, 8, 8], depths=[1, 1, 1, 1], out_features=["stage1", "stage2", "stage3", "stage4"]
-    )
-    transformers.UperNetConfig(
-        backbone_config=backbone, hidden_size=8, auxiliary_in_channels=8, auxiliary_channels=8
-    ).save_pretrained(folder)
 
 
 # -------------------------------------------------------------------- there and back
@@ -142,6 +133,27 @@ def test_a_saved_model_is_the_same_on_every_tensor(folder: Path, config_only: Pa
         "2": "sidewalk",
         "3": "curb",
     }
+
+
+@pytest.mark.parametrize(
+    "architecture",
+    [pytest.param(a, marks=[] if a in ("segformer", "upernet") else pytest.mark.slow) for a in ARCHITECTURES],
+)
+def test_every_architecture_comes_back_whole_and_carries_its_classes(architecture: str, tmp_path: Path) -> None:
+    tiny_config(architecture).save_pretrained(tmp_path / "config")
+    first = new_model(tmp_path / "config", numbered(5), image_size=(64, 64), seed=1)
+    save_model(first, tmp_path / "saved")
+    assert_equal(state(new_model(tmp_path / "saved", numbered(5), image_size=(64, 64), seed=2)), state(first))
+    loaded = load_model(tmp_path / "saved", device="cpu")
+    assert_equal(state(loaded), state(first))
+    with torch.inference_mode():
+        assert loaded.model(torch.zeros(1, 3, 64, 64)).logits.shape[:2] == (1, 5)
+    few = new_model(tmp_path / "saved", label_map("class 4", "new"), image_size=(64, 64), seed=3)
+    assert few.head == "1 of 2 classes carried over"
+    heads = class_keys(few.model.config)
+    assert heads
+    for key, tensor in state(few).items():
+        assert torch.equal(tensor[0], state(first)[key][3]) if key in heads else torch.equal(tensor, state(first)[key])
 
 
 def test_transformers_loads_what_is_saved(folder: Path) -> None:
