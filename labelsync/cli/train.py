@@ -46,6 +46,7 @@ def train(
     The best model by mean IoU on the validation split is kept. Ctrl-C leaves a checkpoint for --resume.
     """
     from labelsync.training.finetune import train as verb
+    from labelsync.training.process import rank
 
     record = verb(
         dataset,
@@ -61,7 +62,8 @@ def train(
         resume=resume,
         overwrite=overwrite,
     )
-    show(record, as_json=as_json, text=as_text)
+    if rank() == 0:  # of several processes that train together, one speaks
+        show(record, as_json=as_json, text=as_text)
 
 
 def as_text(record: TrainRecord) -> str:

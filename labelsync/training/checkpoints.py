@@ -19,6 +19,7 @@ from transformers import PreTrainedModel
 from labelsync import store
 from labelsync.errors import ModelError
 from labelsync.model.load import quiet, read_weights
+from labelsync.training.process import rank
 
 MARK = "complete.json"
 STATE = "trainer_state.json"
@@ -101,9 +102,10 @@ def read_into(model: PreTrainedModel, folder: Path) -> None:
     with torch.no_grad():
         for key, tensor in own.items():
             tensor.copy_(read[key])
-    with tempfile.TemporaryDirectory() as written, quiet():
-        model.save_pretrained(written)
-        require_same_weights(Path(written), folder)
+    if rank() == 0:  # transformers writes in the first process only; the others have read the same file as strictly
+        with tempfile.TemporaryDirectory() as written, quiet():
+            model.save_pretrained(written)
+            require_same_weights(Path(written), folder)
 
 
 def require_same_weights(written: Path, expected: Path) -> None:

@@ -67,7 +67,7 @@ class Run:
                 self._write(trainer)
             trainer.accelerator.wait_for_everyone()
         finally:
-            trainer.accelerator.free_memory()
+            trainer.close()
         return store.read_manifest(self.folder.path, STAGE)
 
     def _trainer(self, interruption: Interruption) -> SegmentationTrainer:

@@ -90,6 +90,12 @@ class SegmentationTrainer(Trainer):
         """The classes."""
         return self.loaded.labels
 
+    def close(self) -> None:
+        """End the loading processes and free the device's memory, where there is either: it takes half a second."""
+        if self.args.dataloader_num_workers or self.args.device.type != "cpu":
+            self.callback_handler.train_dataloader = None
+            self.accelerator.free_memory()
+
     # ---------------------------------------------------------------- batches and loss
 
     def get_train_dataloader(self) -> DataLoader[Any]:
