@@ -334,7 +334,7 @@ def test_a_full_disk_is_one_line_and_leaves_nothing(tmp_path: Path, cli: Cli, mo
 
 
 def hostile(document: dict[str, Any]) -> None:
-    names = ["../../../../x.jpg", "a/b.JPG", "a/b.jpg", "A/B.jpg", "same", "same"]
+    names = ["../../../../x.jpg", "a/b.JPG", "a/b.jpg", "A/B.jpg", "same", "same", "Upper.jpg"]
     for sample, name in zip(document["dataset"]["samples"], names, strict=False):
         sample["name"] = name
 
@@ -353,6 +353,7 @@ def test_hostile_and_equal_names_stay_apart_and_inside(tmp_path: Path, format: s
         return
     listing = json.loads((out / "samples.json").read_text())
     assert len({e["image"].lower() for e in listing}) == len({e["label"].lower() for e in listing}) == 8
+    assert {Path(e["image"]).name for e in listing} >= {"x.jpg", "Upper.jpg", "frame_0007.jpg"}
     assert {len(Path(e[kind]).parts) for e in listing for kind in ("image", "label")} == {3}
     for e in listing:
         instances = decode_instance_bitmap((tmp_path / "drawn/bitmaps" / f"{e['uuid']}.png").read_bytes())

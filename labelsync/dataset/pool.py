@@ -36,7 +36,9 @@ def write_shards(shards: Sequence[Shard], *, workers: int | None = None) -> list
         OSError: what a shard met, the disk full for one.
     """
     total = sum(len(s.samples) for s in shards)
-    count = min(workers or os.cpu_count() or 1, len(shards), total // SAMPLES_PER_PROCESS)
+    count = min(workers or _cpus(), len(shards), total // SAMPLES_PER_PROCESS)
+    if multiprocessing.current_process().daemon:
+        count = 1  # a daemon, such as a loading process of torch, may have no children
     bar: tqdm[NoReturn] = tqdm(total=total, desc="samples", unit="sample", disable=None, file=sys.stderr)
     with bar:
         if count > 1:
@@ -46,6 +48,11 @@ def write_shards(shards: Sequence[Shard], *, workers: int | None = None) -> list
             results.append(write_shard(shard))
             bar.update(len(shard.samples))
         return results
+
+
+def _cpus() -> int:
+    """CPUs that this process may use, which on a shared machine are fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _spread(shards: Sequence[Shard], count: int, bar: "tqdm[NoReturn]") -> list[ShardResult]:

@@ -72,7 +72,7 @@ class Rows(Sequence[Row]):
     def _read(self, shard: int, at: int) -> Row:
         name, _ = self._files[shard]
         try:
-            return self._opened.shard(shard, lambda: self._open(shard)).row(at, self._columns)
+            return self._opened.row(shard, at, lambda: self._open(shard), self._columns)
         except LabelsyncError:  # some of them are OSErrors
             raise
         except (pa.ArrowException, OSError) as e:
@@ -89,41 +89,45 @@ class Rows(Sequence[Row]):
 
 
 class _Shard:
-    """One open Parquet file and its row group read last."""
+    """One open Parquet file."""
 
     def __init__(self, file: pq.ParquetFile) -> None:
-        self._file = file
+        self.file = file
         metadata = file.metadata
-        self._ends = list(accumulate(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)))
-        self._group, self._table = -1, pa.table({})
+        self.ends = list(accumulate(metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)))
 
     @property
     def count(self) -> int:
-        return self._ends[-1] if self._ends else 0
-
-    def row(self, at: int, columns: tuple[str, str]) -> Row:
-        group = bisect_right(self._ends, at)
-        if group != self._group:
-            names = [*columns, "name", "uuid"]
-            self._table, self._group = self._file.read_row_group(group, columns=names, use_threads=False), group
-        found = self._table.slice(at - (self._ends[group - 1] if group else 0), 1).to_pylist()[0]
-        image, label = (found[c]["bytes"] for c in columns)
-        return Row(found["name"], found["uuid"], image, label)
+        return self.ends[-1] if self.ends else 0
 
 
 class _Opened(threading.local):
-    """Open shards of this thread in this process: neither threads nor forked processes share a reader."""
+    """Open shards, and the row group read last, of this thread in this process.
+
+    Neither threads nor forked processes share a reader. One row group for all shards, not one each: training reads at
+    random, and would soon hold as many as there are shards.
+    """
 
     def __init__(self) -> None:
         self._process = os.getpid()
         self._shards: dict[int, _Shard] = {}
+        self._last: tuple[int, int] = (-1, -1)
+        self._table = pa.table({})
 
-    def shard(self, index: int, opened: Callable[[], _Shard]) -> _Shard:
+    def row(self, index: int, at: int, opened: Callable[[], _Shard], columns: tuple[str, str]) -> Row:
         if self._process != os.getpid():
-            self._process, self._shards = os.getpid(), {}
+            self.__init__()  # type: ignore[misc] # everything anew
         if index not in self._shards:
             self._shards[index] = opened()
-        return self._shards[index]
+        shard = self._shards[index]
+        group = bisect_right(shard.ends, at)
+        if self._last != (index, group):
+            names = [*columns, "name", "uuid"]
+            self._table = shard.file.read_row_group(group, columns=names, use_threads=False)
+            self._last = (index, group)
+        found = self._table.slice(at - (shard.ends[group - 1] if group else 0), 1).to_pylist()[0]
+        image, label = (found[c]["bytes"] for c in columns)
+        return Row(found["name"], found["uuid"], image, label)
 
 
 def _line(error: Exception) -> str:

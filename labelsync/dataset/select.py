@@ -73,7 +73,8 @@ def _labelled(sample: Sample, folder: ReleaseFolder) -> LabelledSample | LedgerR
     image, bitmap, label = folder.image(sample), folder.bitmap(sample), sample.label
     if label is None or image is None or (bitmap is None and label.bitmap_url is not None):
         what = "image" if image is None else "bitmap"
-        return LedgerRow(sample.uuid, sample.name, "failed", f"its {what} is not in the release folder")
+        status = label.status if label else ""
+        return LedgerRow(sample.uuid, sample.name, "failed", f"its {what} is not in the release folder", status)
     return LabelledSample(
         uuid=sample.uuid,
         name=sample.name,
