@@ -180,7 +180,7 @@ def cause(error: Exception) -> RuntimeError:
             "s3.test",
         ),
         (httpx.ReadError("cut"), ServiceError, "no connection to hub.test: cut"),
-        (ConnectionError("Error sending request"), ServiceError, "no connection to hub.test"),
+        (ConnectionError("Error sending"), ServiceError, "no connection to the storage behind hub.test"),
         (LocalEntryNotFoundError("neither cached nor there"), ServiceError, "no connection to"),
         (OfflineModeIsEnabled("offline"), ServiceError, "HF_HUB_OFFLINE is set"),
         (json.JSONDecodeError("Expecting value", "<html>", 0), ServiceError, "not the Hub's API"),

@@ -1,5 +1,6 @@
 """The loopback Hub against the unmodified clients: what the other tests stand on."""
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,6 +159,16 @@ def test_a_range_of_a_stored_file_is_answered_alone(server: LoopbackHub) -> None
     assert (answer.status_code, answer.content) == (206, bytes([10, 11, 12]))
     unsigned = httpx.get(str(answer.url).partition("?")[0])
     assert unsigned.status_code == 403
+
+
+def test_the_storage_takes_no_token_and_no_other_content(server: LoopbackHub) -> None:
+    digest = hashlib.sha256(b"content").hexdigest()
+    url = server.signed("PUT", digest)
+    assert httpx.put(url, content=b"content", headers={"Authorization": f"Bearer {WRITE_TOKEN}"}).status_code == 400
+    assert httpx.put(url, content=b"another").status_code == 400
+    assert not server.store.has_lfs(digest)
+    assert httpx.put(url, content=b"content").status_code == 200
+    assert server.store.has_lfs(digest)
 
 
 def test_the_state_survives_a_restart(server: LoopbackHub, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ here; what it repeats already (listings, uploads: five times over 23 s) is not. 
 or `hf auth login`) and is never held here. Branches and pull requests have the same calls with another `revision`.
 """
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,7 +16,12 @@ from typing import Any, TypeVar
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
 from huggingface_hub.errors import HFValidationError
 from huggingface_hub.hf_api import RepoFile
-from huggingface_hub.utils import validate_repo_id  # type: ignore[attr-defined] # loaded lazily
+from huggingface_hub.utils import (  # type: ignore[attr-defined] # loaded lazily
+    are_progress_bars_disabled,
+    disable_progress_bars,
+    enable_progress_bars,
+    validate_repo_id,
+)
 
 from labelsync.errors import OptionError, PublishError, ServiceError
 from labelsync.hub.plan import LocalFile, Plan, RemoteFile
@@ -30,6 +36,9 @@ LONGEST_WAIT = 60.0  # a rate limit that lasts longer is told instead of waited 
 # all of it is sent, so this is what a killed push can lose.
 GROUP_FILES = 64
 GROUP_BYTES = 500_000_000
+
+# A dead Xet storage is tried for 50 s with this, and for seven minutes without. Read once, at the first upload.
+environ.setdefault("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", "3")
 
 
 class HubRepo:
@@ -117,7 +126,7 @@ class HubRepo:
         """
         adds = [CommitOperationAdd(path, _source(files[path])) for path in plan.add]
         for group in _groups(adds):
-            with self._refusing():
+            with self._refusing(), _bars_on_a_terminal():
                 # an empty gitignore: a .gitignore in the repo must not leave out a part of a publication
                 self._api.preupload_lfs_files(
                     self.repo_id,
@@ -200,6 +209,19 @@ def _require_repo_id(repo_id: str) -> None:
         raise OptionError(str(e).rstrip("."), hint="a repo is called owner/name") from None
     if repo_id.count("/") != 1:
         raise OptionError(f"{repo_id!r} names no owner", hint="a repo is called owner/name, e.g. acme/sidewalk")
+
+
+@contextmanager
+def _bars_on_a_terminal() -> Iterator[None]:
+    """The client's progress bars, but not into a log file."""
+    if sys.stderr.isatty() or are_progress_bars_disabled():
+        yield
+        return
+    disable_progress_bars()
+    try:
+        yield
+    finally:
+        enable_progress_bars()
 
 
 def _groups(adds: Sequence[CommitOperationAdd]) -> Iterator[list[CommitOperationAdd]]:

@@ -69,8 +69,10 @@ def refusal(  # noqa: PLR0911 - one line per kind of failure, in the order that 
         return no_token()
     if isinstance(error, HFValidationError):
         return OptionError(_one_line(str(error)), hint="give the repo as owner/name")
-    if isinstance(error, LocalEntryNotFoundError | ConnectionError | TimeoutError) or _is_xet(error):
+    if isinstance(error, LocalEntryNotFoundError):
         return _unreachable(endpoint, error)
+    if isinstance(error, ConnectionError | TimeoutError) or _is_xet(error):
+        return _unreachable(f"the storage behind {_netloc(endpoint)}", error)
     if isinstance(error, json.JSONDecodeError):
         return ServiceError(f"{endpoint} answers with something that is not the Hub's API", hint=_AGAIN)
     if isinstance(error, ValueError):
