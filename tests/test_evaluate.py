@@ -3,6 +3,7 @@ import tracemalloc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from labelsync.errors import DatasetError, ModelError, OutputExists
 from labelsync.evaluation import evaluate as module
 from labelsync.evaluation.confusion import confusion
 from labelsync.evaluation.evaluate import count, evaluate
+from labelsync.evaluation.worst import worst_first
 from labelsync.labels import LabelMap
 from labelsync.model.load import new_model, save_model
 from labelsync.model.segmenter import Segmenter
@@ -207,6 +209,11 @@ def test_the_folder_says_what_was_scored_and_how_every_image_did(
     assert worst == [f"{n:02d}-{i['name'].replace(' ', '_')}" for n, i in enumerate(ranked[:6], 1)]
     width = decode_image((out / "worst" / worst[0]).read_bytes()).shape[1]
     assert width > 3 * 360 * 50 / 95  # three pictures side by side, scaled to one height
+
+
+def test_the_worst_come_first_and_what_has_no_label_is_not_among_them() -> None:
+    scored = [("c", float("nan")), ("b", 0.5), ("a", 0.5), ("d", 0.1), ("e", float("nan")), ("f", 0.0)]
+    assert worst_first([SimpleNamespace(name=n, mean_iou=v) for n, v in scored]) == [5, 3, 2, 1]
 
 
 def test_the_same_input_gives_the_same_bytes(model: Path, tmp_path: Path, dataset: Callable[..., None]) -> None:
