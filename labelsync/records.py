@@ -177,7 +177,7 @@ class ConvertRecord:
 
 @dataclass(frozen=True)
 class PushRecord:
-    """`push`: one commit and a tag. `uploaded` = bytes sent, `unchanged` = the Hub already had all of it."""
+    """`push`: one commit and a tag. `uploaded` = bytes of the added files, `unchanged` = nothing to send or delete."""
 
     repo_id: str
     repo_type: str

@@ -98,6 +98,7 @@ def test_everything_arrives_in_one_commit_and_the_tag_is_the_release(
     assert "Made of v1.0." in there["README.md"].decode()
     assert (record["added"], record["deleted"], record["kept"], record["unchanged"]) == (5, 0, 0, False)
     assert record["url"] == f"{server.url}/datasets/acme/sidewalk/tree/v1.0"
+    assert record["uploaded"] == sum(len(data) for data in there.values())
     shards = sum(len(data) for path, data in there.items() if path.startswith("data/"))
     assert sum(r.received for r in server.log.find("PUT")) == shards
 
