@@ -82,6 +82,7 @@ def test_what_an_earlier_run_left_is_not_predicted_again(photos: Path) -> None:
     ("files", "names"),
     [
         (["/d/x.jpg"], ["x"]),
+        (["/d/X.jpg"], ["X"]),
         (["/d/a/x.jpg", "/d/b/x.jpg"], ["a/x", "b/x"]),
         (["/d/x.jpg", "/d/x.png"], ["x.jpg", "x.png"]),
         (["/d/X.jpg", "/d/x.png"], ["X.jpg", "x.png"]),
