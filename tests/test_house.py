@@ -166,6 +166,20 @@ def test_nothing_is_printed_past_the_boundary():
     assert not {k: v for k, v in wrong.items() if v}
 
 
+def test_things_are_called_by_their_one_name():
+    """A bitmap is no mask, and validation is not shortened."""
+    wrong = {
+        name_of(p): {
+            name
+            for n in ast.walk(tree_of(p))
+            for name in (getattr(n, "id", None) or getattr(n, "arg", None) or getattr(n, "name", None) or "",)
+            if isinstance(name, str) and set(name.lower().split("_")) & {"mask", "masks", "val"}
+        }
+        for p in MODULES
+    }
+    assert not {k: v for k, v in wrong.items() if v}
+
+
 def test_what_is_public_says_what_it_is():
     bare = [name_of(p) for p in MODULES if p.stat().st_size and not ast.get_docstring(tree_of(p))]
     bare += [f"{name_of(p)}:{n.name}" for p in MODULES for n in public_in(tree_of(p)) if not ast.get_docstring(n)]
