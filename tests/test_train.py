@@ -2,6 +2,7 @@
 
 import json
 import math
+import multiprocessing
 import random
 import shutil
 import signal
@@ -21,7 +22,7 @@ from transformers.utils import logging as transformers_logging
 
 from labelsync import store
 from labelsync.dataset.convert import convert
-from labelsync.errors import DatasetError, LabelsyncError, ModelError, OptionError, OutputExists
+from labelsync.errors import DatasetError, LabelsyncError, ModelError, OptionError, OutputExists, OutputLocked
 from labelsync.evaluation.evaluate import evaluate
 from labelsync.model.load import load_model
 from labelsync.pixels.semantic import decode_semantic, encode_semantic
@@ -123,6 +124,7 @@ def test_a_run_folder_is_a_model_folder_with_its_story(data: Path, done: TrainRe
 
 def test_two_runs_leave_the_same_bytes(data: Path, start: Path, done: TrainRecord, tmp_path: Path) -> None:
     again = quick(data, out=tmp_path / "again", model=start, set=("dataloader_num_workers=2",))
+    assert multiprocessing.active_children() == []
     assert store.read_manifest(tmp_path / "again").files == store.read_manifest(Path(done.path)).files
     assert again.digest == done.digest
     other = quick(data, out=tmp_path / "other", model=start, seed=1)
@@ -302,14 +304,16 @@ def test_a_run_killed_before_its_first_checkpoint_starts_over(
     assert quick(data, out=tmp_path / "run", model=start, resume=True).digest == done.digest
 
 
+@pytest.mark.parametrize("options", [(), ("max_steps=6",)], ids=["whole epochs", "in the middle of an epoch"])
 def test_a_run_killed_after_its_last_step_is_only_written(
-    data: Path, start: Path, done: TrainRecord, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    data: Path, start: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
-    out = shutil.copytree(done.path, tmp_path / "run")
+    out = tmp_path / "run"
+    written = quick(data, out=out, model=start, set=options)
     for name in ("manifest.json", "model.safetensors", "README.md"):
         (out / name).unlink()
     monkeypatch.setattr(SegmentationTrainer, "training_step", None)
-    assert quick(data, out=out, model=start, resume=True).digest == done.digest
+    assert quick(data, out=out, model=start, set=options, resume=True).digest == written.digest
 
 
 def test_a_checkpoint_cut_short_is_passed_over(data: Path, start: Path, done: TrainRecord, tmp_path: Path) -> None:
@@ -382,6 +386,12 @@ def test_overwrite_starts_anew(data: Path, start: Path, done: TrainRecord, tmp_p
     record = quick(data, out=out, model=start, epochs=1, overwrite=True)
     assert record.steps == 4
     assert not (out / "old.txt").exists() and not (out / "checkpoints" / "checkpoint-8").exists()
+
+
+def test_a_run_that_somebody_is_in_is_left_to_them(data: Path, start: Path, tmp_path: Path) -> None:
+    with store.locked(tmp_path / "run"), pytest.raises(OutputLocked):
+        quick(data, out=tmp_path / "run", model=start)
+    assert not (tmp_path / "run").exists()
 
 
 @pytest.mark.parametrize("flags", [(), ("--resume",), ("--overwrite",)])
