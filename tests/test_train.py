@@ -32,9 +32,9 @@ from labelsync.training import finetune, run
 from labelsync.training.card import model_card
 from labelsync.training.finetune import train
 from labelsync.training.trainer import SegmentationTrainer
-from tests.models import label_map, tiny_segformer
+from tests.models import ARCHITECTURES, label_map, tiny_config, tiny_segformer
 from tests.releases import draw_release
-from tests.training import architecture, dataset, drawn, rows, trainer
+from tests.training import architecture, dataset, different, drawn, rows, trainer
 
 Cli = Callable[..., Result]
 
@@ -503,6 +503,27 @@ def test_batches_without_a_label_give_no_nan(train_on: Callable[..., TrainRecord
     assert len(entries) == 8 and sum(e["loss"] == 0 for e in entries) == 4
     assert all(math.isfinite(e["grad_norm"]) for e in entries)
     assert all(torch.isfinite(t).all() for t in load_model(record.path, device="cpu").model.state_dict().values())
+
+
+@pytest.mark.parametrize(
+    "name",
+    [pytest.param(a, marks=() if a in ("beit", "upernet") else pytest.mark.slow) for a in ARCHITECTURES],
+)
+def test_every_architecture_is_trained_and_kept_whole(
+    train_on: Callable[..., TrainRecord], tmp_path: Path, name: str
+) -> None:
+    tiny_config(name).save_pretrained(tmp_path / name)
+    record = train_on(dataset(), model=tmp_path / name, epochs=1, batch_size=4, image_size="64")  # the last batch: one
+    assert record.steps == 4
+    best = load_model(Path(record.path) / "checkpoints" / "checkpoint-4", device="cpu").model
+    assert different(best, load_model(record.path, device="cpu").model) == []
+
+
+def test_batch_norms_that_refuse_one_image_say_so(train_on: Callable[..., TrainRecord], tmp_path: Path) -> None:
+    tiny_config("upernet").save_pretrained(tmp_path / "upernet")
+    with pytest.raises(ModelError, match="cannot be trained on one image at a time") as caught:
+        train_on(dataset(), model=tmp_path / "upernet", epochs=1, batch_size=1, image_size="64")
+    assert "--batch-size 2" in caught.value.hint
 
 
 def test_more_than_254_classes_are_trained(train_on: Callable[..., TrainRecord]) -> None:

@@ -14,7 +14,7 @@ from labelsync.records import Row, TrainRecord
 from labelsync.training.arguments import parse_set, result_settings
 from labelsync.training.data import require_labelled
 from labelsync.training.folder import Identity, RunFolder, open_run, require_usable
-from labelsync.training.process import memory_errors, own_randomness, processes, rank, wait_for_everyone, writing
+from labelsync.training.process import own_randomness, processes, rank, step_errors, wait_for_everyone, writing
 from labelsync.training.recipe import Recipe, load_recipe, settings
 from labelsync.training.run import Run
 
@@ -73,7 +73,7 @@ def train(
         data = load(dataset)
         splits = _splits(data)
         loaded = new_model(model, data.labels, image_size=chosen.size_hw, seed=seed)
-        with memory_errors(chosen):
+        with step_errors(chosen):
             _require_fit(loaded, chosen)
         identity = Identity(
             inputs={"dataset": data.digest, "model": loaded.digest},

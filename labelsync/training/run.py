@@ -17,7 +17,7 @@ from labelsync.training.card import model_card
 from labelsync.training.checkpoints import STATE, require_same_weights
 from labelsync.training.data import TrainingData
 from labelsync.training.folder import CHECKPOINTS, STAGE, Identity, RunFolder
-from labelsync.training.process import loaders, memory_errors
+from labelsync.training.process import loaders, step_errors
 from labelsync.training.recipe import Recipe
 from labelsync.training.trainer import SegmentationTrainer
 
@@ -55,7 +55,7 @@ class Run:
         interruption = Interruption()
         trainer = self._trainer(interruption)
         try:
-            with interruption.listening(), memory_errors(self.recipe):
+            with interruption.listening(), step_errors(self.recipe):
                 self._steps(trainer)
             state = trainer.state
             if interruption.asked:

@@ -61,7 +61,7 @@ class SegmentationTrainer(Trainer):
         self.data = data
         self.root = Path(str(args.output_dir))
         self.validation = validation
-        self.sampler = EpochSampler(len(data), seed=data.seed)
+        self.sampler = EpochSampler(len(data), seed=data.seed, batch_size=args.per_device_train_batch_size)
         self.keep_checkpoints = args.save_total_limit or 1
         args.save_total_limit = None  # the Trainer deletes old checkpoints before the new one is whole; see rotate()
         try:
