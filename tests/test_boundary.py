@@ -173,6 +173,7 @@ def test_no_command_shows_the_commands_in_the_order_of_a_round(cli):
     verbs = [line.split()[0] for line in shown.partition("Commands:")[2].splitlines() if line.strip()]
     assert verbs == ["pull", "convert", "push", "train", "evaluate", "predict", "demo"]
     assert all(len(cli(verb, "--help").stdout.splitlines()) > 5 for verb in verbs)
+    assert "..." not in shown.partition("Commands:")[2], "a command's one line is cut off"
 
 
 def test_the_command_is_installed_and_is_the_module(tmp_path):
