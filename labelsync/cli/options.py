@@ -6,6 +6,9 @@ from pathlib import Path
 import click
 from click.decorators import FC
 
+from labelsync import records
+from labelsync.records import Ledger
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on stdout, nothing else.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what lies at the output path.")
 device_option = click.option("--device", help="cuda, cuda:1, cpu, ...; by default a GPU if there is one.")
@@ -33,6 +36,12 @@ def out_option(what: str, *, required: bool = True, default: Path | None = None)
 def counts(values: Mapping[str, int]) -> str:
     """ "3 converted, 1 failed" from a mapping; zeros are left out."""
     return ", ".join(f"{n} {name}" for name, n in values.items() if n) or "none"
+
+
+def lost(folder: str) -> list[str]:
+    """A line for each sample that failed, as the ledger in `folder` has it."""
+    ledger = records.from_json(Ledger, (Path(folder) / "ledger.json").read_bytes(), where="ledger.json")
+    return [f"  {row.name!r} failed: {row.reason}" for row in ledger.failed]
 
 
 def percent(value: float | None) -> str:
