@@ -124,6 +124,12 @@ def test_a_full_disk_is_said_however_deep_it_is_buried(error):
     assert ("out/data.parquet" in line) == (getattr(error, "filename", None) is not None)
 
 
+def test_a_copy_that_does_not_fit_names_the_side_that_is_full():
+    done = run(OSError(errno.ENOSPC, "", "mine/a.jpg", None, "full/a.jpg"))
+    assert "the disk is full: full/a.jpg; make room" in done.stderr
+    assert "mine" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("number", "says"),
     [
