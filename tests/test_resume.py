@@ -12,7 +12,7 @@ from transformers import Trainer, TrainerCallback
 from labelsync.errors import ModelError
 from labelsync.model.load import load_model
 from labelsync.training import checkpoints
-from labelsync.training.callbacks import Interruption, metrics_lines
+from labelsync.training.callbacks import Flow, metrics_lines
 from labelsync.training.data import TrainingData, order
 from labelsync.training.trainer import SegmentationTrainer
 from tests.training import different, trainer
@@ -37,7 +37,7 @@ class Killed(Exception):
 
 
 def finished(tmp_path: Path, **kwargs: Any) -> SegmentationTrainer:
-    of = trainer(tmp_path / "whole", callbacks=(Interruption(),), **kwargs)
+    of = trainer(tmp_path / "whole", callbacks=(Flow(),), **kwargs)
     of.train()
     return of
 
@@ -47,12 +47,12 @@ def resumed(
 ) -> SegmentationTrainer:
     """A run killed after `stop`, and another object, of another seed, that goes on from what it left."""
     options = (*kwargs.pop("options", ()), f"dataloader_num_workers={workers}")
-    cut = trainer(tmp_path / "cut", callbacks=(Interruption(), StopAfter(stop)), options=options, **kwargs)
+    cut = trainer(tmp_path / "cut", callbacks=(Flow(), StopAfter(stop)), options=options, **kwargs)
     with pytest.raises(Killed):
         cut.train()
     last = checkpoints.last_complete(tmp_path / "cut")
     assert last is not None
-    again = trainer(tmp_path / "cut", model_seed=99, callbacks=(Interruption(),), options=options, cls=cls, **kwargs)
+    again = trainer(tmp_path / "cut", model_seed=99, callbacks=(Flow(),), options=options, cls=cls, **kwargs)
     assert different(again.model, cut.model)
     again.train(resume_from_checkpoint=str(last))
     return again
