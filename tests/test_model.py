@@ -1,6 +1,7 @@
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -396,7 +397,8 @@ def test_a_fetch_draws_no_bar_into_a_log_file(
     api = HfApi(token=WRITE_TOKEN)
     api.create_repo("acme/quiet-segformer")
     api.upload_folder(repo_id="acme/quiet-segformer", folder_path=folder)
-    monkeypatch.setattr("huggingface_hub.utils.tqdm.HF_HUB_DISABLE_PROGRESS_BARS", None)
+    # its package has a class of the same name in the way
+    monkeypatch.setattr(sys.modules["huggingface_hub.utils.tqdm"], "HF_HUB_DISABLE_PROGRESS_BARS", None)
     enable_progress_bars()
     capfd.readouterr()
     try:
