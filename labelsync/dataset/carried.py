@@ -89,11 +89,13 @@ class _WithPngs:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         result = self.function(*args, **kwargs)
         if isinstance(result, MutableMapping):
-            values: Mapping[str, Any] = getattr(result, "data", result)  # of a row itself, what is decoded already
+            values: Mapping[str, Any] = getattr(result, "data", result)  # of a row itself: what is decoded already
             for name in self.columns:
-                if name in values:
-                    value = values[name]
-                    result[name] = [_with_png(v) for v in value] if isinstance(value, list) else _with_png(value)
+                value = values.get(name)
+                if isinstance(value, list):
+                    result[name] = [_with_png(v) for v in value]
+                elif isinstance(value, np.ndarray):
+                    result[name] = _with_png(value)
         return result
 
 
