@@ -7,6 +7,8 @@ import io
 import json
 import pickle
 import re
+import subprocess
+import sys
 import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -22,7 +24,7 @@ from segments.typing import Annotation, Release
 
 from labelsync import LabelsyncError, get_semantic_bitmap, release2dataset
 from labelsync.dataset.carried import carried
-from labelsync.errors import BitmapError, OptionError, ReleaseNotReady, SamplesFailed, TaxonomyError
+from labelsync.errors import BitmapError, OptionError, ReleaseNotReady, SamplesFailed, ServiceError, TaxonomyError
 from labelsync.hub.dropin import ReleaseDataset
 from labelsync.pixels.instance import encode_instance_bitmap
 from tests.loopback.hub import WRITE_TOKEN
@@ -117,7 +119,9 @@ def test_a_drawn_id_without_annotation_is_refused(drawn):
 
 def test_category_0_is_refused_unless_it_is_incremented():
     annotations = [{"id": 1, "category_id": 0}, {"id": 2, "category_id": 1}]
-    with pytest.raises(BitmapError, match=r"category 0 would become 0 .*pass id_increment=1;"):
+    with pytest.raises(
+        BitmapError, match=r"category 0 would become 0 .*pass id_increment=1 and number the id2label so"
+    ):
         get_semantic_bitmap(IDS[:, :1], annotations, id_increment=0)
     assert get_semantic_bitmap(np.array([[0, 1, 2]]), annotations, id_increment=1).tolist() == [[0, 1, 2]]
     with pytest.raises(BitmapError, match="category 5 would become 0"):  # the same by another way
@@ -256,6 +260,17 @@ def test_any_source_of_pull_will_do(platform, tmp_path, monkeypatch):
     by_hand = SimpleNamespace(attributes=SimpleNamespace(url=url))  # as tests of old code make one
     digests = {tuple(stored(release2dataset(s), "image")) for s in (name, path, str(path), url, by_hand)}
     assert len(digests) == 1
+
+
+def test_a_signed_url_goes_first(platform, tmp_path):
+    url = f"{platform.mount(draw_release(tmp_path, samples=2).parent)}release.json"
+    private = f"{platform.storage_url}/private/release.json"
+    signed = SimpleNamespace(attributes=SimpleNamespace(url=private, signed_url=f"{url}?X-Amz-Signature=secret"))
+    assert len(release2dataset(signed)) == 2
+    signed.attributes.signed_url = f"{private}?X-Amz-Signature=secret"
+    with pytest.raises(ServiceError, match="403") as caught:
+        release2dataset(signed)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize("status", ["PENDING", "FAILED"])
@@ -497,6 +512,25 @@ def test_rows_are_read_from_disk_a_few_at_a_time(tmp_path):
     (file,) = {f["filename"] for f in rows.cache_files}
     assert Path(file).is_relative_to(datasets.config.HF_DATASETS_CACHE)
     assert [len(b) for b in rows.data.to_batches()] == [16, 16, 8]
+
+
+def test_the_rows_go_with_the_process_that_made_them(tmp_path):
+    path = draw_release(tmp_path, samples=2)
+    program = f"""
+import os, labelsync
+rows = labelsync.release2dataset({str(path)!r})
+child = os.fork()
+if child == 0:
+    raise SystemExit  # runs what a process does on its way out
+os.waitpid(child, 0)
+(file,) = rows.cache_files
+assert os.path.exists(file["filename"])
+print(file["filename"])
+"""
+    argv = [sys.executable, "-W", "ignore::DeprecationWarning", "-c", program]
+    done = subprocess.run(argv, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().endswith("rows.arrow")
+    assert not Path(done.stdout.strip()).parent.parent.exists()
 
 
 def test_a_release_without_samples_is_a_dataset_without_rows(tmp_path):

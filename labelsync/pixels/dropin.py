@@ -51,8 +51,8 @@ def _refuse_outside(classes: Mapping[int, int], id_increment: int) -> None:
         if number <= 0:
             raise BitmapError(
                 f"category {category} would become {number} under id_increment={id_increment}, and 0 means unlabeled",
-                hint=f"pass id_increment={1 - min(classes)}; release2dataset gives an id2label that fits for "
-                "a category 0 and id_increment=1",
+                hint=f"pass id_increment={1 - min(classes)} and number the id2label so; "
+                "release2dataset has done that for a category 0 and id_increment=1",
             )
         if number > np.iinfo(np.uint16).max:
             raise BitmapError(
