@@ -18,9 +18,12 @@ from typing import Any
 import datasets
 import numpy as np
 import pytest
+from hypothesis import given as given_a
+from hypothesis import strategies as st
 from PIL import Image
 from segments import SegmentsClient
 from segments.typing import Annotation, Release
+from segments.utils import get_semantic_bitmap as sdk_bitmap
 
 from labelsync import LabelsyncError, get_semantic_bitmap, release2dataset
 from labelsync.dataset.carried import carried
@@ -95,6 +98,16 @@ def test_every_form_of_a_bitmap_means_the_same(bitmap):
     assert made.tolist() == [[0, 5], [7, 5]]
     assert made.dtype == np.uint8
     assert get_semantic_bitmap(bitmap, ANNOTATIONS, id_increment=2).tolist() == [[0, 7], [9, 7]]
+
+
+@given_a(st.integers(0, 2**32 - 1), st.integers(0, 3))
+def test_it_equals_the_sdk_wherever_the_sdk_is_right(seed, id_increment):
+    rng = np.random.default_rng(seed)
+    numbers = rng.choice(np.arange(1, 70_000), 8, replace=False)
+    annotations = [{"id": int(n), "category_id": int(rng.integers(1, 400))} for n in numbers]
+    ids = rng.choice(np.append(numbers[:6], 0), (5, 7)).astype(np.uint32)
+    theirs = sdk_bitmap(ids, annotations, id_increment)
+    assert (get_semantic_bitmap(ids, annotations, id_increment) == theirs).all()
 
 
 def test_annotations_may_be_objects_of_the_sdk():
