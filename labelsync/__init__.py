@@ -19,6 +19,9 @@ _PUBLIC = {
     "Segmenter": "labelsync.model.segmenter",
     "predict": "labelsync.deploy.predict",
     "demo": "labelsync.pipeline",
+    # for code that was written for the Segments.ai SDK; no commands
+    "release2dataset": "labelsync.hub.dropin",
+    "get_semantic_bitmap": "labelsync.pixels.dropin",
 }
 
 __all__ = sorted(_PUBLIC)  # noqa: PLE0605 - one table is the whole public surface

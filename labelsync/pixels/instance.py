@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+from PIL import Image
 
 from labelsync.errors import BitmapError
 from labelsync.pixels.image import encode_png, opened
@@ -26,11 +27,23 @@ def decode_instance_bitmap(data: bytes) -> npt.NDArray[np.uint32]:
     with opened(data) as image:
         if image.format != "PNG":
             raise BitmapError(f"a bitmap is a PNG, this is {image.format}")
-        if image.mode in ("RGBA", "RGB", "P"):
-            return _ids_of_colors(np.asarray(image.convert("RGB") if image.mode == "P" else image))
-        if image.mode == "L" or image.mode.startswith("I"):
-            return np.asarray(image).astype(np.uint32)
-        raise BitmapError(f"a bitmap is an RGBA PNG, this one is of mode {image.mode}")
+        return ids_of_image(image)
+
+
+def ids_of_image(image: Image.Image) -> npt.NDArray[np.uint32]:
+    """An open image, of any file format -> (H, W) uint32 instance ids; see `decode_instance_bitmap`.
+
+    Raises:
+        BitmapError: of another pixel format, or with a negative id.
+    """
+    if image.mode in ("RGBA", "RGB", "P"):
+        return _ids_of_colors(np.asarray(image.convert("RGB") if image.mode == "P" else image))
+    if image.mode == "L" or image.mode.startswith("I"):
+        ids = np.asarray(image)
+        if ids.size and int(ids.min()) < 0:
+            raise BitmapError(f"an instance id is not negative, and one is {int(ids.min())}")
+        return ids.astype(np.uint32)
+    raise BitmapError(f"a bitmap is an RGBA PNG, this one is of mode {image.mode}")
 
 
 def encode_instance_bitmap(ids: npt.NDArray[Any], *, level: int = 6) -> bytes:
