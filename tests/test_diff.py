@@ -408,3 +408,19 @@ def test_a_bitmap_is_decoded_once_where_only_categories_changed(
         in cli("diff", *rounds.files(), code=1).stderr
     )
     assert len(calls) == 1
+
+
+def test_another_labelset_is_compared_when_asked_for(rounds: Rounds, cli: Cli) -> None:
+    """And a folder has the one that it was pulled with."""
+    rounds.second = copy.deepcopy(rounds.first)
+    rounds.first["dataset"]["labelsets"].append({"name": "second"})
+    later = {e["uuid"]: e for e in rounds.second["dataset"]["samples"]}
+    for uuid_, entry in later.items():
+        entry["labels"]["second"] = rounds.entries[uuid_]["labels"]["second"] = None
+    later[uuid(10)]["labels"]["second"] = copy.deepcopy(label(later[uuid(10)]))
+    old, new = rounds.files()
+    assert diffed(cli, old, new).totals["unchanged"] == 10
+    record = diffed(cli, old, new, "--labelset", "second")
+    assert {u: s.change for u, s in record.samples.items()} == {uuid(10): "labelled"}
+    folder = labelsync.pull(new, out=rounds.folder / "second", labelset="second").path
+    assert diffed(cli, old, folder, "--labelset", "second").samples == record.samples
