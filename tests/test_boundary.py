@@ -124,6 +124,12 @@ def test_a_full_disk_is_said_however_deep_it_is_buried(error):
     assert ("out/data.parquet" in line) == (getattr(error, "filename", None) is not None)
 
 
+def test_a_copy_that_does_not_fit_names_the_side_that_is_full():
+    done = run(OSError(errno.ENOSPC, "", "mine/a.jpg", None, "full/a.jpg"))
+    assert "the disk is full: full/a.jpg; make room" in done.stderr
+    assert "mine" not in done.stderr
+
+
 @pytest.mark.parametrize(
     ("number", "says"),
     [
@@ -173,6 +179,7 @@ def test_no_command_shows_the_commands_in_the_order_of_a_round(cli):
     verbs = [line.split()[0] for line in shown.partition("Commands:")[2].splitlines() if line.strip()]
     assert verbs == ["pull", "diff", "convert", "push", "train", "evaluate", "predict", "demo"]
     assert all(len(cli(verb, "--help").stdout.splitlines()) > 5 for verb in verbs)
+    assert "..." not in shown.partition("Commands:")[2], "a command's one line is cut off"
 
 
 def test_the_command_is_installed_and_is_the_module(tmp_path):

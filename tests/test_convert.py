@@ -289,7 +289,8 @@ def test_an_image_that_ends_well_but_does_not_decode_is_lost(tmp_path: Path, cli
         (["--status", "REJECTED"], "no sample to convert: 6 filtered", 1),
         (["--splits", "nowhere.json"], "No such file", 2),
         (["--previous", "nowhere"], "nowhere does not exist", 1),
-        (["--workers", "0"], "out of range", 2),
+        (["--workers", "0"], "--workers is 0, which is out of range; give 1 or more", 2),
+        (["--allow-failed", "-1"], "--allow-failed is -1, which is out of range; give 0 or more", 2),
     ],
 )
 def test_options_that_cannot_be_used_are_refused(
@@ -554,7 +555,8 @@ def test_a_folder_that_lost_a_file_is_made_again(tmp_path: Path) -> None:
 def test_losses_that_were_allowed_once_are_not_allowed_for_ever(tmp_path: Path, cli: Cli) -> None:
     release = pulled(tmp_path, samples=8, wrong_size=[2])
     out = tmp_path / "data"
-    cli("convert", release, "--out", out, "--allow-failed", 1)
+    shown = cli("convert", release, "--out", out, "--allow-failed", 1).stdout
+    assert "\n  'frame_0002.jpg' failed: its bitmap is 46x64" in shown, "what is lost with leave is still named"
     assert "frame_0002.jpg" in cli("convert", release, "--out", out, code=1).stderr
     assert (out / "manifest.json").is_file()
     assert "unchanged" in cli("convert", release, "--out", out, "--allow-failed", 1).stdout

@@ -1,6 +1,7 @@
 import json
 import pickle
 import shutil
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -385,6 +386,26 @@ def test_a_hub_id_with_revision_is_a_model(hub: LoopbackHub, folder: Path) -> No
         assert (loaded.source, loaded.digest) == (source, load_model(folder).digest)
     with pytest.raises(ModelNotFound, match="no revision v2"):
         load_model("acme/tiny-segformer@v2")
+
+
+def test_a_fetch_draws_no_bar_into_a_log_file(
+    hub: LoopbackHub, folder: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from huggingface_hub import HfApi
+    from huggingface_hub.utils import disable_progress_bars, enable_progress_bars
+
+    api = HfApi(token=WRITE_TOKEN)
+    api.create_repo("acme/quiet-segformer")
+    api.upload_folder(repo_id="acme/quiet-segformer", folder_path=folder)
+    # its package has a class of the same name in the way
+    monkeypatch.setattr(sys.modules["huggingface_hub.utils.tqdm"], "HF_HUB_DISABLE_PROGRESS_BARS", None)
+    enable_progress_bars()
+    capfd.readouterr()
+    try:
+        load_model("acme/quiet-segformer")
+    finally:
+        disable_progress_bars()
+    assert capfd.readouterr().err == ""
 
 
 def test_an_unknown_hub_id_is_said_so(hub: LoopbackHub) -> None:

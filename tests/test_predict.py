@@ -155,8 +155,9 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(model: Path, photos: 
 
 def test_nothing_but_failures_is_still_one_error(model: Path, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(b"")
-    with pytest.raises(SamplesFailed, match="1 of 1"):
+    with pytest.raises(SamplesFailed, match="1 of 1 images could not be read; nothing was written"):
         predict(model, images=(str(tmp_path / "x.png"),), out=tmp_path / "out", device="cpu")
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_same_images_give_the_same_bytes(model: Path, photos: Path, tmp_path: Path) -> None:

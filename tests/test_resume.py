@@ -12,7 +12,7 @@ from transformers import Trainer, TrainerCallback
 from labelsync.errors import ModelError
 from labelsync.model.load import load_model
 from labelsync.training import checkpoints
-from labelsync.training.callbacks import Interruption, metrics_lines
+from labelsync.training.callbacks import Flow, metrics_lines
 from labelsync.training.data import TrainingData, order
 from labelsync.training.trainer import SegmentationTrainer
 from tests.training import different, trainer
@@ -37,7 +37,7 @@ class Killed(Exception):
 
 
 def finished(tmp_path: Path, **kwargs: Any) -> SegmentationTrainer:
-    of = trainer(tmp_path / "whole", callbacks=(Interruption(),), **kwargs)
+    of = trainer(tmp_path / "whole", callbacks=(Flow(),), **kwargs)
     of.train()
     return of
 
@@ -47,12 +47,12 @@ def resumed(
 ) -> SegmentationTrainer:
     """A run killed after `stop`, and another object, of another seed, that goes on from what it left."""
     options = (*kwargs.pop("options", ()), f"dataloader_num_workers={workers}")
-    cut = trainer(tmp_path / "cut", callbacks=(Interruption(), StopAfter(stop)), options=options, **kwargs)
+    cut = trainer(tmp_path / "cut", callbacks=(Flow(), StopAfter(stop)), options=options, **kwargs)
     with pytest.raises(Killed):
         cut.train()
     last = checkpoints.last_complete(tmp_path / "cut")
     assert last is not None
-    again = trainer(tmp_path / "cut", model_seed=99, callbacks=(Interruption(),), options=options, cls=cls, **kwargs)
+    again = trainer(tmp_path / "cut", model_seed=99, callbacks=(Flow(),), options=options, cls=cls, **kwargs)
     assert different(again.model, cut.model)
     again.train(resume_from_checkpoint=str(last))
     return again
@@ -99,12 +99,12 @@ def test_every_epoch_has_its_own_keys_also_after_a_resume(tmp_path: Path, monkey
     original = TrainingData.__getitem__
     monkeypatch.setattr(TrainingData, "__getitem__", recorded)
     finished(tmp_path, options=MIDDLE)
-    expected = [(epoch, index) for epoch in (0, 1) for index in order(13, seed=0, epoch=epoch)]
-    assert keys == expected
+    epochs = [order(13, seed=0, epoch=epoch) for epoch in (0, 1)]
+    first, second = ([(e, i) for i in [*indices, indices[0]]] for e, indices in enumerate(epochs))
+    assert keys == first + second
     keys.clear()
-    resumed(tmp_path, 11, options=MIDDLE)
-    after = [*expected[:13], *expected[13:23], *expected[13 + 6 :]]  # cut after step 11, one batch ahead; 10 was saved
-    assert keys == after
+    resumed(tmp_path, 11, options=MIDDLE)  # of the second epoch, four batches and one ahead; then from the fourth on
+    assert keys == first + second[:10] + second[6:]
 
 
 def test_the_metrics_of_a_resumed_run_are_those_of_the_uninterrupted_one(tmp_path: Path) -> None:

@@ -149,6 +149,15 @@ def test_the_sampler_keys_are_of_its_epoch() -> None:
     assert len(sampler) == 4
 
 
+@pytest.mark.parametrize(("length", "batch_size"), [(13, 4), (13, 2), (12, 4), (14, 4), (3, 1), (1, 4)])
+def test_the_last_batch_is_never_a_lone_image(length: int, batch_size: int) -> None:
+    sampler = EpochSampler(length, seed=0, batch_size=batch_size)
+    keys = list(sampler)
+    assert len(sampler) == len(keys) and set(keys) == {(0, i) for i in range(length)}
+    assert len(keys) - length == (1 if batch_size > 1 and length % batch_size == 1 else 0)
+    assert keys[length:] in ([], keys[:1])
+
+
 # -------------------------------------------------------------------- the loss
 
 

@@ -77,7 +77,9 @@ def _of_the_system(error: Exception) -> tuple[str, str] | None:
     for e in _chain(error):  # libraries that write in C++ or Rust bury a full disk below an error of their own
         if isinstance(e, OSError) and e.errno in _OS_ERRORS and (e is error or e.errno in _FULL):
             what, hint = _OS_ERRORS[e.errno]
-            return (f"{what}: {e.filename}" if e.filename else what), hint
+            # of a copy that did not fit, the system names the source first; what is full is the other side
+            where = (e.errno in _FULL and e.filename2) or e.filename
+            return (f"{what}: {where}" if where else what), hint
         if os.strerror(errno.ENOSPC) in str(e):
             return _OS_ERRORS[errno.ENOSPC]
     return None

@@ -6,11 +6,20 @@ from typing import Any
 import click
 
 from labelsync.cli.boundary import show
-from labelsync.cli.options import CommaList, counts, json_option, out_option, overwrite_option, status_option, table
+from labelsync.cli.options import (
+    CommaList,
+    counts,
+    json_option,
+    lost,
+    out_option,
+    overwrite_option,
+    status_option,
+    table,
+)
 from labelsync.records import ConvertRecord
 
 
-@click.command()
+@click.command(short_help="Turn a release folder into a dataset folder.")
 @click.argument("release", type=click.Path(path_type=Path))
 @out_option("Folder to make.")
 @click.option(
@@ -76,6 +85,7 @@ def _text(record: ConvertRecord) -> str:
     lines = [
         f"{record.path}: {record.dataset} {record.release}" + (", unchanged" if record.unchanged else ""),
         f"{record.samples} samples: {counts(record.outcomes)}",
+        *lost(record.path),
         f"splits: {counts(record.splits)} ({record.shards} shards, {record.bytes / 1e6:.1f} MB)"
         if record.shards
         else f"splits: {counts(record.splits)} ({record.bytes / 1e6:.1f} MB)",

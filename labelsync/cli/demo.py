@@ -11,7 +11,7 @@ from labelsync.cli.options import counts, json_option, out_option, overwrite_opt
 from labelsync.records import DemoRecord, Ledger
 
 
-@click.command()
+@click.command(short_help="The whole loop on drawn street scenes, offline.")
 @out_option("Folder to leave.", required=False, default=Path("labelsync-demo"))
 @click.option("--seed", default=0, show_default=True, help="Of the scenes, the weights and the training.")
 @overwrite_option

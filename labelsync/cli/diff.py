@@ -100,7 +100,7 @@ def _samples(record: DiffRecord) -> str:
         rows += [(s.name, f"{s.pixels:,}", _largest(s)) for s in relabelled[:_ROWS]]
         lines = [table(rows), *_more(relabelled)]
     failed = [s for s in record.samples.values() if s.change == "failed"]
-    lines += [f"not compared: {s.name}: {s.reason}" for s in failed[:_ROWS]]
+    lines += [f"{s.name!r} failed: {s.reason}" for s in failed[:_ROWS]]
     return "\n".join([*lines, *_more(failed)])
 
 

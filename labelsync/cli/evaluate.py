@@ -17,7 +17,7 @@ from labelsync.cli.options import (
 from labelsync.records import EvaluateRecord
 
 
-@click.command()
+@click.command(short_help="Score a model on the labels of a split.")
 @click.argument("model")
 @click.option("--dataset", required=True, help="A dataset folder or a Hub id user/name[@tag].")
 @click.option("--split", default="test", show_default=True, help="The split to score.")

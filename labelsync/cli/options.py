@@ -7,6 +7,9 @@ from typing import Any
 import click
 from click.decorators import FC
 
+from labelsync import records
+from labelsync.records import Ledger
+
 
 class CommaList(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic in newer clicks only
     """Values separated by commas -> a tuple."""
@@ -59,6 +62,12 @@ def out_option(what: str, *, required: bool = True, default: Path | None = None)
 def counts(values: Mapping[str, int]) -> str:
     """ "3 converted, 1 failed" from a mapping; zeros are left out."""
     return ", ".join(f"{n} {name}" for name, n in values.items() if n) or "none"
+
+
+def lost(folder: str) -> list[str]:
+    """A line for each sample that failed, as the ledger in `folder` has it."""
+    ledger = records.from_json(Ledger, (Path(folder) / "ledger.json").read_bytes(), where="ledger.json")
+    return [f"  {row.name!r} failed: {row.reason}" for row in ledger.failed]
 
 
 def percent(value: float | None) -> str:

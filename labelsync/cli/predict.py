@@ -9,7 +9,7 @@ from labelsync.cli.options import batch_size_option, device_option, json_option,
 from labelsync.records import PredictRecord
 
 
-@click.command()
+@click.command(short_help="Segment images with a model.")
 @click.argument("model")
 @click.argument("images", nargs=-1, required=True)
 @out_option("Folder to leave.", required=False, default=Path("predictions"))

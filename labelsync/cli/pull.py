@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from labelsync.cli.boundary import show
-from labelsync.cli.options import counts, json_option, out_option, overwrite_option
+from labelsync.cli.options import counts, json_option, lost, out_option, overwrite_option
 from labelsync.records import PullRecord
 
 
@@ -33,7 +33,9 @@ def pull(source: str, out: Path | None, as_json: bool, **options: Any) -> None:
 def _text(record: PullRecord) -> str:
     if record.unchanged:
         return f"{record.path}: {record.release or 'the release'} is there already, nothing to fetch"
-    return (
-        f"{record.path}: {record.samples} samples of {record.dataset} {record.release} ({counts(record.outcomes)})\n"
-        f"{record.fetched} files fetched ({record.bytes_fetched / 1e6:.1f} MB), {record.reused} from the cache"
-    )
+    lines = [
+        f"{record.path}: {record.samples} samples of {record.dataset} {record.release} ({counts(record.outcomes)})",
+        *lost(record.path),
+        f"{record.fetched} files fetched ({record.bytes_fetched / 1e6:.1f} MB), {record.reused} from the cache",
+    ]
+    return "\n".join(lines)

@@ -10,7 +10,7 @@ from labelsync.cli.options import json_option
 from labelsync.records import PushRecord
 
 
-@click.command()
+@click.command(short_help="Publish a dataset or model folder on the Hub.")
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--repo-id", required=True, help="The repo on the Hub, OWNER/NAME; made if it is missing.")
 @click.option("--tag", help="Tag of the commit; default: the release's name. An empty one for no tag.")

@@ -9,7 +9,7 @@ from labelsync.cli.options import json_option, out_option, overwrite_option, per
 from labelsync.records import TrainRecord
 
 
-@click.command()
+@click.command(short_help="Fine-tune a segmentation model on a dataset.")
 @click.argument("dataset")
 @out_option("The run folder: model, image processor, metrics, card, checkpoints.")
 @click.option(

@@ -74,8 +74,12 @@ def convert(
         SamplesFailed: more than `allow_failed` samples failed; no folder is left.
         OutputExists, OutputLocked: something else lies at `out`, or is being made there.
     """
-    if allow_failed < 0 or (workers is not None and workers < 1):
-        raise OptionError(f"workers={workers}, allow_failed={allow_failed}: one of them is out of range")
+    for flag, value, least in (
+        ("--workers", 1 if workers is None else workers, 1),
+        ("--allow-failed", allow_failed, 0),
+    ):
+        if value < least:
+            raise OptionError(f"{flag} is {value}, which is out of range", hint=f"give {least} or more")
     folder = open_release(release)
     rules = make_rules(
         folder.release.categories,

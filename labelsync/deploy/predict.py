@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -72,6 +72,7 @@ def predict(
         OptionError: no image there.
         ModelNotFound, ModelError: as `labelsync.Segmenter`.
         SamplesFailed: images could not be read; all others are done, and the folder is whole and says which failed.
+            If none could be read, no folder is left.
         OutputExists: `out` is not empty.
     """
     started = time.perf_counter()
@@ -82,20 +83,27 @@ def predict(
     with store.stage_folder(out, stage="predict", overwrite=overwrite) as work:
         segmenter = Segmenter(model, device=device, batch_size=batch_size)
         made = _segment(segmenter, files, work, overlays=overlays)
+        failed = {p.image: p.problem for p in made if p.problem}
+        if len(failed) == len(files):
+            raise _unread(failed, files, "nothing was written")
         _write(work, made, segmenter, overlays=overlays)
-    failed = {p.image: p.problem for p in made if p.problem}
     if failed:
-        raise SamplesFailed(
-            f"{len(failed)} of {len(files)} images could not be read; the others are in {out}",
-            hint="repair or leave out the images named above",
-            details=[f"{image}: {problem}" for image, problem in failed.items()],
-        )
+        raise _unread(failed, files, f"the others are in {out}")
     return PredictRecord(
         path=str(out),
         model=str(model),
         images=len(files),
         failed=failed,
         seconds=round(time.perf_counter() - started, 1),
+    )
+
+
+def _unread(failed: Mapping[str, str], files: Sequence[Path], rest: str) -> SamplesFailed:
+    """The error for images that could not be read; `rest` says what became of the others."""
+    return SamplesFailed(
+        f"{len(failed)} of {len(files)} images could not be read; {rest}",
+        hint="repair or leave out the images named above",
+        details=[f"{image}: {problem}" for image, problem in failed.items()],
     )
 
 

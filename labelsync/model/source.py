@@ -3,7 +3,11 @@
 import os
 import re
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
 
 from labelsync import store
 from labelsync.errors import AuthError, LabelsyncError, ModelNotFound, ServiceError
@@ -68,6 +72,13 @@ def locate(source: str | Path) -> ModelFiles:
     return ModelFiles(folder, str(source))
 
 
+class _Bar(tqdm):  # type: ignore[type-arg]  # generic in its stubs alone
+    """A progress bar that shows on a terminal only; the client's own shows in log files too."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **{**kwargs, "disable": None})
+
+
 def _fetch(repo: str, revision: str | None) -> Path:
     """The snapshot folder of a Hub repo: settings and weights, nothing else of it."""
     from huggingface_hub import errors as hub
@@ -75,9 +86,10 @@ def _fetch(repo: str, revision: str | None) -> Path:
 
     name = f"{repo}@{revision}" if revision else repo
     try:
-        folder = Path(snapshot_download(repo, revision=revision, allow_patterns=[*_SETTINGS, *_SAFETENSORS]))
+        fetch = partial(snapshot_download, repo, revision=revision, tqdm_class=_Bar)
+        folder = Path(fetch(allow_patterns=[*_SETTINGS, *_SAFETENSORS]))
         if not ModelFiles(folder, name).weights:
-            snapshot_download(repo, revision=revision, allow_patterns=[*_SETTINGS, *_PICKLES])
+            fetch(allow_patterns=[*_SETTINGS, *_PICKLES])
     except hub.GatedRepoError:
         raise AuthError(f"{name} is gated", hint="accept its terms on the Hub and set HF_TOKEN") from None
     except hub.RevisionNotFoundError:

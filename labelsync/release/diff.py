@@ -1,6 +1,5 @@
 """`diff`: what changed from one release to the next, in samples, categories and pixels."""
 
-import math
 import os
 import sys
 from collections.abc import Mapping, Sequence
@@ -56,8 +55,9 @@ def diff(
         TaxonomyError: categories of which two have one name or one number.
         SamplesFailed: more than `allow_failed` samples could not be compared.
     """
-    if workers < 1 or allow_failed < 0 or wait < 0 or math.isnan(wait):
-        raise OptionError(f"workers={workers}, allow_failed={allow_failed}, wait={wait}: one of them is out of range")
+    for flag, value, least in (("--workers", workers, 1), ("--allow-failed", allow_failed, 0), ("--wait", wait, 0)):
+        if not value >= least:  # a NaN is refused too
+            raise OptionError(f"{flag} is {value}, which is out of range", hint=f"give {least} or more")
     wanted = check_status(status)
     before, after = (open_side(source, labelset=labelset, wait=wait) for source in (old, new))
     taxonomy = compare.join_categories(before.release.categories, after.release.categories)

@@ -1,6 +1,5 @@
 """`pull`: a release, with every image and instance bitmap its labels need, into a folder."""
 
-import math
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,8 +58,9 @@ def pull(
         SamplesFailed: more than `allow_failed` samples failed; no folder is left, what was fetched stays cached.
         OutputExists, OutputLocked: something else lies at `out`, or is being made there.
     """
-    if workers < 1 or allow_failed < 0 or wait < 0 or math.isnan(wait):
-        raise OptionError(f"workers={workers}, allow_failed={allow_failed}, wait={wait}: one of them is out of range")
+    for flag, value, least in (("--workers", workers, 1), ("--allow-failed", allow_failed, 0), ("--wait", wait, 0)):
+        if not value >= least:  # a NaN is refused too
+            raise OptionError(f"{flag} is {value}, which is out of range", hint=f"give {least} or more")
     file = read_source(source, wait=wait)
     release = parse_release(file.data, where=file.where, labelset=labelset)
     plans = [_plan(sample, file) for sample in release.samples]

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from transformers import TrainingArguments
+from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from labelsync.errors import OptionError
 from labelsync.training.recipe import Recipe, Schedule
@@ -54,7 +55,7 @@ REFUSED: Mapping[str, str] = {
     **dict.fromkeys(("neftune_noise_alpha", "use_liger_kernel", "liger_kernel_config", "use_cache"), _TEXT),
     **dict.fromkeys(("average_tokens_across_devices", "include_num_input_tokens_seen"), _TEXT),
     **dict.fromkeys(("do_train", "do_eval", "do_predict", "eval_on_start", "local_rank"), _NOTHING),
-    **dict.fromkeys(("bf16_full_eval", "fp16_full_eval"), "evaluation runs in the precision of training"),
+    **dict.fromkeys(("bf16_full_eval", "fp16_full_eval"), "evaluation runs in float32, as labelsync evaluate"),
     "disable_tqdm": "the progress bar shows when stderr is a terminal, and only then",
     "restore_callback_states_from_checkpoint": "labelsync restores what it needs",
     "enable_jit_checkpoint": "Ctrl-C already leaves a checkpoint",
@@ -145,9 +146,12 @@ def training_arguments(
         "disable_tqdm": True,
     }
     try:
-        return TrainingArguments(**(offered | held))
+        arguments = TrainingArguments(**(offered | held))
+        for tracker in get_reporting_integration_callbacks(arguments.report_to):
+            tracker()  # as the Trainer will, when it is too late to leave an earlier run alone
     except (ValueError, TypeError, ImportError, RuntimeError) as e:
         raise OptionError(f"transformers refuses these settings: {_line(e)}", hint="change --set") from None
+    return arguments
 
 
 def _require_allowed(name: str) -> None:

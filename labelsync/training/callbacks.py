@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
-from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
+from transformers import IntervalStrategy, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from labelsync import store
 from labelsync.training.data import EpochSampler
@@ -84,26 +84,34 @@ class Progress(TrainerCallback):
             self.bar = None
 
 
-class Interruption(TrainerCallback):
-    """Ctrl-C ends the run after the step it is in, with a checkpoint. A second one ends it at once."""
+class Flow(TrainerCallback):
+    """When to log, save and stop, on top of the Trainer's own rules.
+
+    Ctrl-C ends the run after the step it is in, with a checkpoint; a second one ends it at once. Every checkpoint falls
+    on a logged step and holds the evaluation that belongs to its step, so that a run which goes on from it logs the
+    same losses and misses no evaluation.
+    """
 
     def __init__(self) -> None:
         self.asked = False
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
-        """A checkpoint falls on a logged step, so that the losses logged after a resume cover the same steps."""
+        """At the end of an epoch, the save is left to `on_epoch_end`, which comes with the evaluation."""
         if self.asked:
             control.should_save = control.should_training_stop = True
-            control.should_evaluate = False
+        if args.eval_strategy == IntervalStrategy.EPOCH and _ends(state):
+            control.should_save = False
         control.should_log = control.should_log or control.should_save or control.should_evaluate
 
     def on_epoch_end(
         self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
     ) -> None:
         """An epoch that was cut off is not evaluated: the uninterrupted run does not do it there either."""
-        if self.asked:
-            control.should_evaluate = control.should_save = control.should_log = False
-        control.should_log = control.should_log or control.should_save or control.should_evaluate
+        if _ends(state):
+            control.should_save = True
+        elif self.asked:
+            control.should_evaluate = control.should_save = False
+        control.should_log = control.should_log or control.should_save
 
     @contextmanager
     def listening(self) -> Iterator[None]:
@@ -121,6 +129,11 @@ class Interruption(TrainerCallback):
             yield
         finally:
             signal.signal(signal.SIGINT, before)
+
+
+def _ends(state: TrainerState) -> bool:
+    """Whether an epoch or the run ends with this step."""
+    return state.global_step >= state.max_steps or float(state.epoch or 0).is_integer()
 
 
 class Metrics(TrainerCallback):

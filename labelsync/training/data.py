@@ -66,21 +66,26 @@ class TrainingData(Dataset[Item | LabelsyncError]):
 class EpochSampler(Sampler[Key]):
     """Keys (epoch, index) of every sample once, in an order drawn from (seed, epoch) alone.
 
+    Where the last batch would be a single image, the first image of the order comes again: batch norms over a pooled
+    1 x 1 map, which six of the eight architectures have, refuse a single value.
+
     `epoch` is set before each pass by the Trainer's callback. It is deliberately not `set_epoch`, which accelerate and
     the Trainer call on some of their wrappers and not on others, and with other numbers.
     """
 
-    def __init__(self, length: int, *, seed: int) -> None:
+    def __init__(self, length: int, *, seed: int, batch_size: int = 1) -> None:
         self.length = length
         self.seed = seed
+        self.again = 1 if batch_size > 1 and length % batch_size == 1 else 0
         self.epoch = 0
 
     def __len__(self) -> int:
-        return self.length
+        return self.length + self.again
 
     def __iter__(self) -> Iterator[Key]:
         epoch = self.epoch
-        return iter([(epoch, index) for index in order(self.length, seed=self.seed, epoch=epoch)])
+        indices = order(self.length, seed=self.seed, epoch=epoch)
+        return iter([(epoch, index) for index in [*indices, *indices[: self.again]]])
 
 
 def order(length: int, *, seed: int, epoch: int) -> list[int]:

@@ -11,10 +11,18 @@ from labelsync.errors import DatasetError, ModelError, OptionError
 from labelsync.evaluation.evaluate import short_name
 from labelsync.model.load import LoadedModel, new_model, quiet
 from labelsync.records import Row, TrainRecord
-from labelsync.training.arguments import parse_set, result_settings
+from labelsync.training.arguments import parse_set, result_settings, training_arguments
 from labelsync.training.data import require_labelled
-from labelsync.training.folder import Identity, RunFolder, open_run, require_usable
-from labelsync.training.process import memory_errors, own_randomness, processes, rank, wait_for_everyone, writing
+from labelsync.training.folder import CHECKPOINTS, Identity, RunFolder, open_run, require_usable
+from labelsync.training.process import (
+    loaders,
+    own_randomness,
+    processes,
+    rank,
+    step_errors,
+    wait_for_everyone,
+    writing,
+)
 from labelsync.training.recipe import Recipe, load_recipe, settings
 from labelsync.training.run import Run
 
@@ -63,17 +71,18 @@ def train(
         KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
     """
     started = time.perf_counter()
-    out = Path(out).expanduser().resolve()
+    shown, out = Path(out), Path(out).expanduser().resolve()
     chosen = load_recipe(
         recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, image_size=image_size
     )
     fields = parse_set(set)
     with writing(out), own_randomness(), quiet():
         require_usable(out, resume=resume, overwrite=overwrite)
+        arguments = training_arguments(chosen, fields, checkpoints=out / CHECKPOINTS, seed=seed, loaders=loaders())
         data = load(dataset)
         splits = _splits(data)
         loaded = new_model(model, data.labels, image_size=chosen.size_hw, seed=seed)
-        with memory_errors(chosen):
+        with step_errors(chosen):
             _require_fit(loaded, chosen)
         identity = Identity(
             inputs={"dataset": data.digest, "model": loaded.digest},
@@ -87,12 +96,11 @@ def train(
         folder = _open(out, identity, overwrite=overwrite)
         names = {"model": short_name(model), "dataset": short_name(dataset)}
         manifest = (
-            folder.finished
-            or Run(folder, identity, data, splits, loaded, chosen, fields, seed=seed, names=names).execute()
+            folder.finished or Run(folder, identity, data, splits, loaded, chosen, arguments, names=names).execute()
         )
     numbers = ("parameters", "steps", "epochs", "best_step", "mean_iou", "train_loss")
     return TrainRecord(
-        path=str(out),
+        path=str(shown),
         model=str(model),
         dataset=str(dataset),
         dataset_digest=data.digest,

@@ -63,11 +63,6 @@ class RunFolder:
     resume_from: Path | None = None
     finished: store.Manifest | None = None
 
-    @property
-    def checkpoints(self) -> Path:
-        """Where the Trainer writes."""
-        return self.path / CHECKPOINTS
-
 
 def require_usable(out: Path, *, resume: bool, overwrite: bool) -> None:
     """Refuse early, before anything is loaded, an output that no run could use.

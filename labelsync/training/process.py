@@ -57,10 +57,17 @@ def own_randomness() -> Iterator[None]:
 
 
 @contextmanager
-def memory_errors(recipe: Recipe) -> Iterator[None]:
-    """Out of memory, on a GPU or not, becomes a ModelError that says which knob to turn."""
+def step_errors(recipe: Recipe) -> Iterator[None]:
+    """What fails in a step for want of memory, on a GPU or not, or of images, is a ModelError that names the knob."""
     try:
         yield
+    except ValueError as e:
+        if isinstance(e, LabelsyncError) or "more than 1 value per channel" not in str(e):
+            raise
+        raise ModelError(
+            "this architecture has batch norms that cannot be trained on one image at a time",
+            hint="try --batch-size 2 or more",
+        ) from None
     except RuntimeError as e:
         if isinstance(e, LabelsyncError) or not _is_out_of_memory(e):
             raise

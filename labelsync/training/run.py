@@ -4,20 +4,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from transformers import TrainerState
+from transformers import TrainerState, TrainingArguments
 
 from labelsync import store
 from labelsync.dataset.load import LabeledDataset
 from labelsync.errors import DatasetError, ModelError
 from labelsync.model.load import LoadedModel, save_model
 from labelsync.records import Row
-from labelsync.training.arguments import training_arguments
-from labelsync.training.callbacks import Interruption, Metrics, Progress, metrics_lines
+from labelsync.training.callbacks import Flow, Metrics, Progress, metrics_lines
 from labelsync.training.card import model_card
 from labelsync.training.checkpoints import STATE, require_same_weights
 from labelsync.training.data import TrainingData
 from labelsync.training.folder import CHECKPOINTS, STAGE, Identity, RunFolder
-from labelsync.training.process import loaders, memory_errors
+from labelsync.training.process import step_errors
 from labelsync.training.recipe import Recipe
 from labelsync.training.trainer import SegmentationTrainer
 
@@ -31,7 +30,7 @@ class Run:
 
     Attributes:
         splits: rows of train and of validation.
-        fields: of `--set`.
+        arguments: the Trainer's; `seed` among them.
         names: "model" and "dataset" as people call them: a Hub id or a folder's own name.
     """
 
@@ -41,8 +40,7 @@ class Run:
     splits: tuple[Sequence[Row], Sequence[Row]]
     loaded: LoadedModel
     recipe: Recipe
-    fields: Mapping[str, Any]
-    seed: int
+    arguments: TrainingArguments
     names: Mapping[str, str]
 
     def execute(self) -> store.Manifest:
@@ -52,13 +50,13 @@ class Run:
             KeyboardInterrupt: Ctrl-C was pressed; the checkpoint is written.
             DatasetError: a row cannot be used. ModelError: out of memory.
         """
-        interruption = Interruption()
-        trainer = self._trainer(interruption)
+        flow = Flow()
+        trainer = self._trainer(flow)
         try:
-            with interruption.listening(), memory_errors(self.recipe):
+            with flow.listening(), step_errors(self.recipe):
                 self._steps(trainer)
             state = trainer.state
-            if interruption.asked:
+            if flow.asked:
                 raise KeyboardInterrupt(f"step {state.global_step} of {state.max_steps} is saved; go on with --resume")
             if not state.best_global_step:
                 raise DatasetError("no evaluation gave a mean IoU", hint="look at the labels of the validation split")
@@ -70,20 +68,19 @@ class Run:
             trainer.close()
         return store.read_manifest(self.folder.path, STAGE)
 
-    def _trainer(self, interruption: Interruption) -> SegmentationTrainer:
-        arguments = training_arguments(
-            self.recipe, self.fields, checkpoints=self.folder.checkpoints, seed=self.seed, loaders=loaders()
-        )
+    def _trainer(self, flow: Flow) -> SegmentationTrainer:
         rows = TrainingData(
             self.splits[0],
             self.data.labels,
             size_hw=self.recipe.size_hw,
             augment=self.recipe.augment,
             fill=_mean_color(self.loaded),
-            seed=self.seed,
+            seed=self.arguments.seed,
         )
-        callbacks = [Progress(), interruption, Metrics(self.folder.path / METRICS)]
-        return SegmentationTrainer(self.loaded, arguments, data=rows, validation=self.splits[1], callbacks=callbacks)
+        callbacks = [Progress(), flow, Metrics(self.folder.path / METRICS)]
+        return SegmentationTrainer(
+            self.loaded, self.arguments, data=rows, validation=self.splits[1], callbacks=callbacks
+        )
 
     def _steps(self, trainer: SegmentationTrainer) -> None:
         """All steps, or those that are left."""
@@ -100,6 +97,7 @@ class Run:
             **self.names,
             "release": self.data.release,
             "revision": self.data.revision,
+            "head": self.loaded.head,
             "parameters": sum(p.numel() for p in self.loaded.model.parameters()),
             "steps": state.global_step,
             "epochs": round(float(state.epoch or 0), 4),
@@ -117,7 +115,7 @@ class Run:
             dataset_digest=self.data.digest,
             scores=scores,
             summary=summary,
-            seed=self.seed,
+            seed=self.arguments.seed,
         )
         store.write_text(out / CARD, card)
         store.write_manifest(

@@ -8,6 +8,7 @@ and evaluation, which streams confusion counts at the labels' resolution.
 import signal
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class SegmentationTrainer(Trainer):
         callbacks: besides the Trainer's own.
 
     Raises:
-        OptionError: a launcher asks for sharded weights, or a tracker is not installed.
+        OptionError: a launcher asks for sharded weights.
     """
 
     model: PreTrainedModel
@@ -61,22 +62,17 @@ class SegmentationTrainer(Trainer):
         self.data = data
         self.root = Path(str(args.output_dir))
         self.validation = validation
-        self.sampler = EpochSampler(len(data), seed=data.seed)
+        self.sampler = EpochSampler(len(data), seed=data.seed, batch_size=args.per_device_train_batch_size)
         self.keep_checkpoints = args.save_total_limit or 1
         args.save_total_limit = None  # the Trainer deletes old checkpoints before the new one is whole; see rotate()
-        try:
-            super().__init__(
-                loaded.model,
-                args,
-                data_collator=collate,
-                train_dataset=data,
-                eval_dataset=validation,  # only looked at for being there; `evaluate` is our own
-                callbacks=[*callbacks, Epoch(self.sampler)],
-            )
-        except (ValueError, RuntimeError, ImportError) as e:
-            if isinstance(e, LabelsyncError | torch.OutOfMemoryError):
-                raise
-            raise OptionError(f"transformers refuses this run: {str(e).splitlines()[0]}", hint="change --set") from None
+        super().__init__(
+            loaded.model,
+            args,
+            data_collator=collate,
+            train_dataset=data,
+            eval_dataset=validation,  # only looked at for being there; `evaluate` is our own
+            callbacks=[*callbacks, Epoch(self.sampler)],
+        )
         self.remove_callback(PrinterCallback)  # it prints to stdout, which holds the record alone
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the count of the whole optimiser step
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -164,13 +160,15 @@ class SegmentationTrainer(Trainer):
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **kwargs: Any) -> dict[str, float]:  # noqa: ARG002
         """Scores on the validation split at the labels' own resolution, pooled over all processes.
 
-        Keys as `evaluate`'s mean_iou, plus `iou_{class}` and `accuracy_{class}`; NaN for a class that is absent. A
-        checkpoint follows every evaluation, so the best model is always one that was saved.
+        Keys as `evaluate`'s mean_iou, plus `iou_{class}` and `accuracy_{class}`; NaN for a class that is absent. In
+        float32 as `labelsync evaluate`, whatever the training's precision, so both find the same. A checkpoint follows
+        every evaluation, so the best model is always one that was saved.
         """
         start = time.perf_counter()
         segmenter = Segmenter(self.loaded, batch_size=self.args.eval_batch_size)
         mine = _Every(self.validation, self.accelerator.process_index, self.accelerator.num_processes)
-        counted = self._pooled(count(segmenter, mine, self.labels)[0])
+        with _in_full_precision(self.loaded.model):
+            counted = self._pooled(count(segmenter, mine, self.labels)[0])
         metrics = {f"{metric_key_prefix}_{k}": v for k, v in named(scores(counted), self.labels).items()}
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - start, 4)
         self.log(metrics)
@@ -235,6 +233,17 @@ def named(result: Scores, labels: LabelMap) -> dict[str, float]:
         "overall_accuracy": result.overall_accuracy,
         **per_class,
     }
+
+
+@contextmanager
+def _in_full_precision(model: torch.nn.Module) -> Iterator[None]:
+    """Without the autocast that accelerate puts around `forward`, as an attribute of the object."""
+    cast = model.__dict__.pop("forward", None)
+    try:
+        yield
+    finally:
+        if cast is not None:
+            model.__dict__["forward"] = cast
 
 
 class _Every(Sequence[Row]):

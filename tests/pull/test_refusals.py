@@ -180,7 +180,9 @@ def test_a_release_url_that_is_gone_is_named_without_its_signature(
 
 @pytest.mark.parametrize("flag", [("--workers", 0), ("--allow-failed", -1), ("--wait", -1), ("--wait", "nan")])
 def test_a_number_out_of_range_is_refused(run: Cli, flag: tuple[str, object]) -> None:
-    run(NAME, *flag, code=2)
+    line = last(run(NAME, *flag, code=2))
+    assert f"{flag[0]} is {flag[1]}" in line.replace(".0", "")
+    assert "which is out of range; give" in line
 
 
 def test_an_unknown_labelset_is_refused_and_the_known_named(run: Cli, platform: Callable[..., str]) -> None:

@@ -96,7 +96,9 @@ def test_a_stated_number_of_losses_is_allowed_and_in_the_ledger(
     server.faults.status(403, path="frame_000[12]", times=None)
     name = platform()
     run(name, "--allow-failed", 1, code=1)
-    run(name, "--allow-failed", 2)
+    shown = run(name, "--allow-failed", 2).stdout
+    assert "\n  'frame_0001.jpg' failed: image http" in shown
+    assert "\n  'frame_0002.jpg' failed: image http" in shown
     folder = open_release("sidewalk-v1.0")
     assert [r.outcome for r in folder.ledger.rows] == ["pulled", "failed", "failed", "pulled"]
     assert all("403 Forbidden" in r.reason for r in folder.ledger.failed)
