@@ -10,6 +10,7 @@ _PUBLIC = {
     "LabelMap": "labelsync.labels",
     "LabelsyncError": "labelsync.errors",
     "pull": "labelsync.release.pull",
+    "diff": "labelsync.release.diff",
     "convert": "labelsync.dataset.convert",
     "load": "labelsync.dataset.load",
     "push": "labelsync.hub.push",

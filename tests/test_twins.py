@@ -4,7 +4,7 @@ import inspect
 import re
 from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 from unittest.mock import patch
 
 import pytest
@@ -19,6 +19,7 @@ EMPTY = inspect.Parameter.empty
 # The shortest argv of each verb, and what its required parameters then are.
 SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
     "pull": (["acme/walk@v1"], {"source": "acme/walk@v1"}),
+    "diff": (["acme/walk@v1", "v2.json"], {"old": "acme/walk@v1", "new": "v2.json"}),
     "convert": (["release", "--out", "data"], {"release": Path("release"), "out": Path("data")}),
     "push": (["data", "--repo-id", "acme/walk"], {"path": Path("data"), "repo_id": "acme/walk"}),
     "train": (["acme/walk@v1", "--out", "run"], {"dataset": "acme/walk@v1", "out": Path("run")}),
@@ -36,6 +37,13 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--workers", "2"], {"workers": 2}),
         (["--allow-failed", "3"], {"allow_failed": 3}),
         (["--overwrite"], {"overwrite": True}),
+    ],
+    "diff": [
+        (["--labelset", "second"], {"labelset": "second"}),
+        (["--status", "REVIEWED"], {"status": ("REVIEWED",)}),
+        (["--wait", "0.5"], {"wait": 0.5}),
+        (["--workers", "2"], {"workers": 2}),
+        (["--allow-failed", "3"], {"allow_failed": 3}),
     ],
     "convert": [
         (["--splits", "s.json"], {"splits": Path("s.json")}),
@@ -90,6 +98,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--overwrite"], {"overwrite": True}),
     ],
 }
+PAIRS = ("diff",)  # of two things of one kind: both are positional
 ROWS = [(verb, *row) for verb in VERBS for row in [([], {}), *FLAGS[verb]]]
 
 
@@ -107,6 +116,10 @@ def filled(kind: Any) -> Any:
         return kind(**{name: filled(t) for name, t in get_type_hints(kind).items()})
     if type(None) in get_args(kind):
         return filled(get_args(kind)[0])
+    if get_origin(kind) is tuple:
+        return tuple(filled(t) for t in get_args(kind) if t is not ...)
+    if get_origin(kind) is Literal:
+        return get_args(kind)[0]
     return {"a": filled(get_args(kind)[1])} if get_origin(kind) is dict else kind(1)
 
 
@@ -141,8 +154,8 @@ def test_defaults_are_the_same_on_both_sides(verb):
 def test_the_first_argument_is_positional_and_all_others_are_named(verb):
     kinds = [p.kind for p in parameters(verb).values()]
     arguments = [p.name for p in main.commands[verb].params if p.param_type_name == "argument"]
-    if arguments:
-        assert arguments[0] == next(iter(parameters(verb)))
+    for position, argument in enumerate(arguments[: 2 if verb in PAIRS else 1]):
+        assert argument == list(parameters(verb))[position]
         assert kinds.pop(0) is inspect.Parameter.POSITIONAL_OR_KEYWORD
     assert set(kinds) <= {inspect.Parameter.KEYWORD_ONLY}
 

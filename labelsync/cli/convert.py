@@ -6,25 +6,17 @@ from typing import Any
 import click
 
 from labelsync.cli.boundary import show
-from labelsync.cli.options import counts, json_option, lost, out_option, overwrite_option, table
+from labelsync.cli.options import (
+    CommaList,
+    counts,
+    json_option,
+    lost,
+    out_option,
+    overwrite_option,
+    status_option,
+    table,
+)
 from labelsync.records import ConvertRecord
-
-
-class _List(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic in newer clicks only
-    """Values separated by commas -> a tuple."""
-
-    def __init__(self, name: str, value: type[str] | type[float]) -> None:
-        self.name = name
-        self._value = value
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
-        """The tuple; a default is one already."""
-        if isinstance(value, tuple):
-            return value
-        try:
-            return tuple(self._value(part.strip()) for part in value.split(","))
-        except ValueError:
-            self.fail(f"{value!r} is not a list of numbers like 80,10,10", param, ctx)
 
 
 @click.command(short_help="Turn a release folder into a dataset folder.")
@@ -38,7 +30,7 @@ class _List(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic 
 )
 @click.option(
     "--fractions",
-    type=_List("a,b,c", float),
+    type=CommaList("a,b,c", float),
     help="Shares of train, validation and test.  [default: those of --previous, else 80,10,10]",
 )
 @click.option(
@@ -47,12 +39,7 @@ class _List(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic 
     help="What no split tears apart: uuid, name, metadata.KEY, or name:REGEX (its first group, else the whole match)."
     "  [default: that of --previous, else uuid]",
 )
-@click.option(
-    "--status",
-    type=_List("a,b", str),
-    default=("LABELED", "REVIEWED"),
-    help="Label statuses to take.  [default: LABELED,REVIEWED]",
-)
+@status_option
 @click.option(
     "--unlabeled",
     type=click.Choice(["ignore", "class"]),

@@ -5,6 +5,7 @@ import click
 from labelsync.cli.boundary import Group
 from labelsync.cli.convert import convert
 from labelsync.cli.demo import demo
+from labelsync.cli.diff import diff
 from labelsync.cli.evaluate import evaluate
 from labelsync.cli.predict import predict
 from labelsync.cli.pull import pull
@@ -21,5 +22,5 @@ def main() -> None:
     """
 
 
-for command in (pull, convert, push, train, evaluate, predict, demo):
+for command in (pull, diff, convert, push, train, evaluate, predict, demo):
     main.add_command(command)

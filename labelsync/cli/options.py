@@ -1,13 +1,32 @@
 """Options that several commands share, and how records read for people."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 from click.decorators import FC
 
 from labelsync import records
 from labelsync.records import Ledger
+
+
+class CommaList(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic in newer clicks only
+    """Values separated by commas -> a tuple."""
+
+    def __init__(self, name: str, value: type[str] | type[float]) -> None:
+        self.name = name
+        self._value = value
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        """The tuple; a default is one already."""
+        if isinstance(value, tuple):
+            return value
+        try:
+            return tuple(self._value(part.strip()) for part in value.split(","))
+        except ValueError:
+            self.fail(f"{value!r} is not a list of numbers like 80,10,10", param, ctx)
+
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on stdout, nothing else.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what lies at the output path.")
@@ -18,6 +37,13 @@ batch_size_option = click.option(
     default=8,
     show_default=True,
     help="Images run through the model at once.",
+)
+
+status_option = click.option(
+    "--status",
+    type=CommaList("a,b", str),
+    default=("LABELED", "REVIEWED"),
+    help="Label statuses to take.  [default: LABELED,REVIEWED]",
 )
 
 
@@ -49,7 +75,7 @@ def percent(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
 
 
-def table(rows: list[tuple[str, ...]]) -> str:
+def table(rows: Sequence[tuple[str, ...]]) -> str:
     """Rows of equal length as aligned columns, the first left, the others right."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = [

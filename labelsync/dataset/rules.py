@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 from labelsync import store
-from labelsync.dataset.select import check_status
 from labelsync.dataset.source import DatasetFiles, find_dataset
 from labelsync.dataset.split import FRACTIONS, GROUP_BY, Assignment, check_fractions
 from labelsync.dataset.split_file import read_given
 from labelsync.errors import OptionError
 from labelsync.labels import Category, LabelMap, TaxonomyChanges, Unlabeled, from_categories
+from labelsync.release.parse import check_status
 
 COLUMNS = ("pixel_values,label", "image,label")
 FORMATS = ("parquet", "bitmaps")

@@ -2,25 +2,13 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from labelsync.dataset.sample import File, LabelledSample
-from labelsync.errors import OptionError
 from labelsync.records import LedgerRow, Sample
 from labelsync.release.folder import ReleaseFolder, file_stem
-
-STATUSES = (
-    "PRELABELED",
-    "LABELING_IN_PROGRESS",
-    "LABELED",
-    "REVIEWING_IN_PROGRESS",
-    "REVIEWED",
-    "VERIFIED",
-    "REJECTED",
-    "SKIPPED",
-)
 
 
 @dataclass(frozen=True)
@@ -31,15 +19,6 @@ class Selection:
     samples: tuple[LabelledSample, ...]
     ledger: dict[str, LedgerRow]
     allowed: frozenset[str]
-
-
-def check_status(status: Iterable[str]) -> tuple[str, ...]:
-    """Statuses in the platform's order, each once. Raises OptionError for one it does not have."""
-    wanted = {s.strip().upper() for s in status}
-    unknown = sorted(wanted - set(STATUSES))
-    if unknown or not wanted:
-        raise OptionError(f"no status is called {', '.join(unknown)!r}", hint=f"there are: {', '.join(STATUSES)}")
-    return tuple(s for s in STATUSES if s in wanted)
 
 
 def select(folder: ReleaseFolder, *, status: Collection[str]) -> Selection:

@@ -16,6 +16,17 @@ from labelsync.records import Annotation, Label, Release, Sample
 
 SUPPORTED = ("segmentation-bitmap", "segmentation-bitmap-highres")
 
+STATUSES = (
+    "PRELABELED",
+    "LABELING_IN_PROGRESS",
+    "LABELED",
+    "REVIEWING_IN_PROGRESS",
+    "REVIEWED",
+    "VERIFIED",
+    "REJECTED",
+    "SKIPPED",
+)
+
 _EXPORT = "give the JSON file of a release (Releases > Download on Segments.ai)"
 
 
@@ -62,6 +73,15 @@ def load_document(data: bytes, *, where: str) -> dict[str, Any]:
     if not isinstance(dataset, dict) or not isinstance(dataset.get("samples"), list):
         raise ReleaseFormatError(f"{where} is JSON, but no release: it has no list dataset.samples", hint=_EXPORT)
     return document  # type: ignore[no-any-return]  # json.loads is untyped; the line above made sure
+
+
+def check_status(status: Iterable[str]) -> tuple[str, ...]:
+    """Statuses in the platform's order, each once. Raises OptionError for one it does not have."""
+    wanted = {s.strip().upper() for s in status}
+    unknown = sorted(wanted - set(STATUSES))
+    if unknown or not wanted:
+        raise OptionError(f"no status is called {', '.join(unknown)!r}", hint=f"there are: {', '.join(STATUSES)}")
+    return tuple(s for s in STATUSES if s in wanted)
 
 
 # -------------------------------------------------------------------- the envelope
