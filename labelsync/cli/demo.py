@@ -1,5 +1,6 @@
 """`labelsync demo`."""
 
+import os
 from pathlib import Path
 
 import click
@@ -22,6 +23,8 @@ def demo(*, out: Path, seed: int, overwrite: bool, as_json: bool) -> None:
     Draws a labeling round with skipped, unlabeled and broken samples, then runs pull, convert, train, evaluate and
     predict on it. Leaves everything in one folder to look at.
     """
+    # Two OpenMP threads gain nothing on a model this small, and wait for each other for ever where anything else runs.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded
     from labelsync.pipeline import demo as verb
 
     show(verb(out=out, seed=seed, overwrite=overwrite), as_json=as_json, text=as_text)
