@@ -37,13 +37,13 @@ def draw_light(rng: Rng) -> Light:
     reach = float(rng.uniform(1.2, 2.4) if weather == "evening" else rng.uniform(0.4, 1.2))
     sun = (reach * math.cos(angle), reach * math.sin(angle))
     if weather == "sunny":
-        shade, clouds = float(rng.uniform(0.55, 0.7)), float(rng.uniform(0, 0.4))
+        shade, clouds = float(rng.uniform(0.6, 0.75)), float(rng.uniform(0, 0.4))
         return Light(weather, sun, shade, (1.04, 1.01, 0.95), (70, 120, 195), (190, 212, 232), clouds, 120.0)
     if weather == "overcast":
         grey, clouds = float(rng.uniform(0.85, 0.98)), float(rng.uniform(0.6, 1.0))
         tint = (grey * 0.97, grey, grey * 1.03)
         return Light(weather, sun, 1.0, tint, (150, 158, 168), (205, 210, 214), clouds, 70.0)
-    shade, clouds = float(rng.uniform(0.6, 0.75)), float(rng.uniform(0.1, 0.5))
+    shade, clouds = float(rng.uniform(0.65, 0.78)), float(rng.uniform(0.1, 0.5))
     return Light(weather, sun, shade, (1.06, 0.92, 0.78), (92, 112, 165), (240, 196, 150), clouds, 90.0)
 
 
