@@ -90,6 +90,12 @@ def _no_way_out() -> Iterator[None]:
 
 
 @pytest.fixture(autouse=True)
+def _the_same_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`Dataset.map(num_proc=...)` leaves a copy in the place of os.environ: put the real one back after each test."""
+    monkeypatch.setattr(os, "environ", os.environ)
+
+
+@pytest.fixture(autouse=True)
 def cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An asset cache of the test's own, at LABELSYNC_CACHE."""
     path = tmp_path_factory.mktemp("cache")

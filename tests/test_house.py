@@ -166,6 +166,12 @@ def test_nothing_is_printed_past_the_boundary():
     assert not {k: v for k, v in wrong.items() if v}
 
 
+def test_the_environment_is_looked_up_where_it_is():
+    """`Dataset.map(num_proc=...)` puts a copy in the place of os.environ: a name bound to the old one goes stale."""
+    wrong = {name_of(p) for p in MODULES for module, names in imports_of(p) if module == "os" and "environ" in names}
+    assert not wrong
+
+
 def test_things_are_called_by_their_one_name():
     """A bitmap is no mask, and validation is not shortened."""
     wrong = {

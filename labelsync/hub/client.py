@@ -5,11 +5,11 @@ here; what it repeats already (listings, uploads: five times over 23 s) is not. 
 or `hf auth login`) and is never held here. Branches and pull requests have the same calls with another `revision`.
 """
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from os import environ
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -38,7 +38,7 @@ GROUP_FILES = 64
 GROUP_BYTES = 500_000_000
 
 # A dead Xet storage is tried for 50 s with this, and for seven minutes without. Read once, at the first upload.
-environ.setdefault("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", "3")
+os.environ.setdefault("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", "3")
 
 
 class HubRepo:
@@ -57,7 +57,7 @@ class HubRepo:
     def __init__(self, repo_id: str, kind: str, *, endpoint: str | None = None) -> None:
         _require_repo_id(repo_id)
         self.repo_id, self.kind = repo_id, kind
-        self._api = HfApi(endpoint=endpoint or environ.get("HF_ENDPOINT"), library_name="labelsync")
+        self._api = HfApi(endpoint=endpoint or os.environ.get("HF_ENDPOINT"), library_name="labelsync")
         self.endpoint: str = self._api.endpoint
         with self._refusing():
             if not get_token():
@@ -255,7 +255,7 @@ def add_file(repo_id: str, path: str, data: bytes, *, revision: str | None, toke
     Raises:
         AuthError, PublishError, ServiceError: it has not arrived.
     """
-    api = HfApi(endpoint=environ.get("HF_ENDPOINT"), token=token, library_name="labelsync")
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token, library_name="labelsync")
     try:
         return api.create_commit(
             repo_id,
