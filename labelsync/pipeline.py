@@ -10,9 +10,10 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from labelsync import records, store
+from labelsync import store
 from labelsync.errors import OutputExists
-from labelsync.records import DemoRecord
+from labelsync.records.results import DemoRecord
+from labelsync.records.text import to_json
 from labelsync.sidewalk.scenes import draw_release, flaws
 
 SCENES = 120
@@ -58,7 +59,7 @@ def demo(*, out: str | Path = Path("labelsync-demo"), seed: int = 0, overwrite: 
         _clear(out, overwrite=overwrite)
         store.write_text(out / RECORD, json.dumps({"seed": seed}) + "\n")
         record = _run(out, seed=seed)
-        store.write_text(out / RECORD, records.to_json(record) + "\n")
+        store.write_text(out / RECORD, to_json(record) + "\n")
     return record
 
 

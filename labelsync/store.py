@@ -19,9 +19,9 @@ from typing import Any
 
 import filelock
 
-from labelsync import records
 from labelsync.errors import DatasetNotFound, LabelsyncError, OutputExists, OutputLocked
 from labelsync.labels import LabelMap
+from labelsync.records.text import from_json, to_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -144,7 +144,7 @@ def write_manifest(
         "settings": dict(settings),
         "summary": dict(summary),
         "files": {k: [e.sha256, e.size] for k, e in files.items()},
-        "labels": None if labels is None else json.loads(records.to_json(labels)),
+        "labels": None if labels is None else json.loads(to_json(labels)),
     }
     manifest = Manifest(
         stage=stage,
@@ -158,7 +158,7 @@ def write_manifest(
         version=_version(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     )
-    write_text(folder / MANIFEST, records.to_json(manifest) + "\n")
+    write_text(folder / MANIFEST, to_json(manifest) + "\n")
     return manifest
 
 
@@ -175,7 +175,7 @@ def read_manifest(folder: Path, stage: str = "") -> Manifest:
         raise DatasetNotFound(f"{folder} {what}", hint=f"run labelsync {stage or 'on it'} first")
     text = path.read_bytes()
     _refuse_newer(folder, text)
-    manifest = records.from_json(Manifest, text, where=str(path))
+    manifest = from_json(Manifest, text, where=str(path))
     outside = [name for name in manifest.files if not _is_below(name)]
     if outside:
         raise LabelsyncError(f"{path} names {outside[0]!r}, which is not below {folder}", hint="make it again")

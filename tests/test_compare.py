@@ -11,7 +11,8 @@ from hypothesis.extra.numpy import arrays
 
 from labelsync.errors import BitmapError
 from labelsync.labels import Category
-from labelsync.records import Annotation, ClassChange, Label, Release, Sample
+from labelsync.records.changes import ClassChange
+from labelsync.records.release import Annotation, Label, Release, Sample
 from labelsync.release import compare
 from labelsync.release.compare import class_map, compare_entries, join_categories, pixel_flow
 from labelsync.release.side import Drawn, Side

@@ -16,7 +16,7 @@ from click.testing import Result
 from PIL import Image
 
 import labelsync
-from labelsync import records, store
+from labelsync import store
 from labelsync.dataset import pool, shards
 from labelsync.dataset.load import LabeledDataset
 from labelsync.dataset.sample import File, LabelledSample
@@ -26,7 +26,8 @@ from labelsync.labels import LabelClass, LabelMap
 from labelsync.pixels.image import decode_image
 from labelsync.pixels.instance import decode_instance_bitmap, encode_instance_bitmap
 from labelsync.pixels.semantic import decode_semantic
-from labelsync.records import Ledger, Row
+from labelsync.records.release import Ledger, Row
+from labelsync.records.text import from_json
 from tests.releases import draw_release, edit_release, sample_uuid
 
 Cli = Callable[..., Result]
@@ -49,7 +50,7 @@ def rows_of(dataset: Path | LabeledDataset) -> dict[str, Row]:
 
 def ledger_of(dataset: Path) -> dict[str, tuple[str, str]]:
     """name -> (outcome, reason)."""
-    ledger = records.from_json(Ledger, (dataset / "ledger.json").read_bytes())
+    ledger = from_json(Ledger, (dataset / "ledger.json").read_bytes())
     return {row.name: (row.outcome, row.reason) for row in ledger.rows}
 
 

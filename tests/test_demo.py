@@ -93,11 +93,12 @@ def test_record_lies_beside_the_stages(run: tuple[Path, dict[str, Any]]) -> None
 
 
 def test_text_names_what_was_lost_and_where_to_look(run: tuple[Path, dict[str, Any]]) -> None:
-    from labelsync import records
     from labelsync.cli.demo import as_text
+    from labelsync.records.results import DemoRecord
+    from labelsync.records.text import from_json
 
     out, record = run
-    text = as_text(records.from_json(records.DemoRecord, json.dumps(record)))
+    text = as_text(from_json(DemoRecord, json.dumps(record)))
     lost = [r for r in json.loads((out / "dataset" / "ledger.json").read_text())["rows"] if r["outcome"] == "failed"]
     assert len(lost) == len(flaws(SCENES, 0).wrong_size)
     for row in lost:

@@ -17,7 +17,8 @@ from click.testing import Result
 import labelsync
 from labelsync.errors import OptionError
 from labelsync.pixels.instance import decode_instance_bitmap, encode_instance_bitmap
-from labelsync.records import DiffRecord, from_json
+from labelsync.records.changes import DiffRecord
+from labelsync.records.text import from_json
 from labelsync.release import diff as verb
 from labelsync.release import transport
 from tests.loopback.segments import LoopbackSegments

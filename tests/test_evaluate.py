@@ -24,7 +24,9 @@ from labelsync.model.load import new_model, save_model
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image, encode_png
 from labelsync.pixels.semantic import decode_semantic, encode_semantic
-from labelsync.records import EvaluateRecord, Row, from_json
+from labelsync.records.release import Row
+from labelsync.records.results import EvaluateRecord
+from labelsync.records.text import from_json
 from labelsync.store import read_manifest, verify_files
 from tests import reference
 from tests.models import label_map, loud, numbered, tiny_segformer

@@ -22,7 +22,7 @@ from labelsync import store
 from labelsync.dataset import shards, source
 from labelsync.errors import AuthError, DatasetError, DatasetNotFound, LabelsyncError, ServiceError
 from labelsync.pixels.semantic import decode_semantic
-from labelsync.records import Row
+from labelsync.records.release import Row
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
 from tests.releases import draw_release
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from labelsync.errors import OptionError, ReleaseFormatError
 from labelsync.labels import Category, palette
-from labelsync.records import Annotation, Label, Release
+from labelsync.records.release import Annotation, Label, Release
 from labelsync.release.folder import file_stem, release_digest
 from labelsync.release.parse import default_name, parse_release
 from tests.releases import draw_release, edit_release, release_document, sample_entry

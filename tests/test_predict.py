@@ -17,7 +17,8 @@ from labelsync.model.load import new_model, save_model
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image, encode_png
 from labelsync.pixels.semantic import decode_semantic
-from labelsync.records import PredictRecord, from_json
+from labelsync.records.results import PredictRecord
+from labelsync.records.text import from_json
 from labelsync.store import read_manifest, verify_files
 from tests.models import loud, numbered, tiny_segformer
 

@@ -8,15 +8,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from labelsync import records
 from labelsync.errors import LabelsyncError
 from labelsync.labels import Category
-from labelsync.records import Annotation, Label, Ledger, LedgerRow, Release, Sample, from_json, to_json
+from labelsync.records import changes, release, results
+from labelsync.records.release import Annotation, Label, Ledger, LedgerRow, Release, Sample
+from labelsync.records.text import from_json, to_json
 
 RECORDS = [
     c
-    for c in vars(records).values()
-    if is_dataclass(c) and c.__module__ == records.__name__ and c is not records.Row  # holds files, is never printed
+    for module in (changes, release, results)
+    for c in vars(module).values()
+    if is_dataclass(c) and c.__module__ == module.__name__ and c is not release.Row  # holds files, is never printed
 ]
 
 text = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
@@ -50,7 +52,7 @@ def test_records_cannot_be_changed(record):
 
 
 def test_a_nan_is_null():
-    row = records.PredictRecord(path="p", model="m", images=1, failed={}, seconds=math.nan)
+    row = results.PredictRecord(path="p", model="m", images=1, failed={}, seconds=math.nan)
     assert json.loads(to_json(row))["seconds"] is None
 
 

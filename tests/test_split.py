@@ -20,7 +20,7 @@ from labelsync.dataset.split import (
 )
 from labelsync.dataset.split_file import given_splits, read_given
 from labelsync.errors import DatasetError, OptionError
-from labelsync.records import Sample
+from labelsync.records.release import Sample
 
 USUAL = (0.8, 0.1, 0.1)
 

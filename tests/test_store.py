@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from labelsync import store
 from labelsync.errors import DatasetNotFound, LabelsyncError, OutputExists, OutputLocked
 from labelsync.labels import Category, from_categories
-from labelsync.records import from_json, to_json
+from labelsync.records.text import from_json, to_json
 
 LABELS = from_categories([Category(0, "road"), Category(7, "curb")])
 

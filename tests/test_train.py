@@ -26,7 +26,9 @@ from labelsync.errors import DatasetError, LabelsyncError, ModelError, OptionErr
 from labelsync.evaluation.evaluate import evaluate
 from labelsync.model.load import load_model
 from labelsync.pixels.semantic import decode_semantic, encode_semantic
-from labelsync.records import Row, TrainRecord, from_json
+from labelsync.records.release import Row
+from labelsync.records.results import TrainRecord
+from labelsync.records.text import from_json
 from labelsync.release.pull import pull
 from labelsync.training import finetune, run
 from labelsync.training.card import model_card

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 from labelsync.errors import DatasetError
 from labelsync.pixels.image import encode_png
 from labelsync.pixels.semantic import encode_semantic
-from labelsync.records import Row
+from labelsync.records.release import Row
 from labelsync.training.augment import Draw, apply
 from labelsync.training.data import (
     EpochSampler,

@@ -11,7 +11,7 @@ import pytest
 
 import labelsync
 from labelsync.cli.main import main
-from labelsync.records import from_json
+from labelsync.records.text import from_json
 
 VERBS = tuple(main.commands)
 EMPTY = inspect.Parameter.empty

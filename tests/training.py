@@ -12,7 +12,7 @@ from labelsync.labels import LabelMap
 from labelsync.model.load import LoadedModel, new_model
 from labelsync.pixels.image import encode_png
 from labelsync.pixels.semantic import encode_semantic
-from labelsync.records import Row
+from labelsync.records.release import Row
 from labelsync.training.arguments import parse_set, training_arguments
 from labelsync.training.data import TrainingData
 from labelsync.training.recipe import Augment, Recipe

@@ -14,7 +14,7 @@ from typing import Any
 import click
 
 from labelsync.errors import LabelsyncError
-from labelsync.records import to_json
+from labelsync.records.text import to_json
 
 _DETAILS = 20
 

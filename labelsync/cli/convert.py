@@ -16,7 +16,7 @@ from labelsync.cli.options import (
     status_option,
     table,
 )
-from labelsync.records import ConvertRecord
+from labelsync.records.results import ConvertRecord
 
 
 @click.command(short_help="Turn a release folder into a dataset folder.")

@@ -5,11 +5,12 @@ from pathlib import Path
 
 import click
 
-from labelsync import records
 from labelsync.cli.boundary import show
 from labelsync.cli.evaluate import as_text as scores_text
 from labelsync.cli.options import counts, json_option, out_option, overwrite_option
-from labelsync.records import DemoRecord, Ledger
+from labelsync.records.release import Ledger
+from labelsync.records.results import DemoRecord
+from labelsync.records.text import from_json
 
 
 @click.command(short_help="The whole loop on drawn street scenes, offline.")
@@ -33,7 +34,7 @@ def demo(*, out: Path, seed: int, overwrite: bool, as_json: bool) -> None:
 def as_text(record: DemoRecord) -> str:
     """The ledger with the samples that were not converted, the splits, the scores, the time, and where to look."""
     converted = record.convert
-    ledger = records.from_json(Ledger, (Path(converted.path) / "ledger.json").read_bytes(), where="ledger.json")
+    ledger = from_json(Ledger, (Path(converted.path) / "ledger.json").read_bytes(), where="ledger.json")
     lines = [f"{converted.samples} samples: {counts(converted.outcomes)}"]
     lines += [f"  {r.name}  {r.outcome}: {r.reason}" for r in ledger.rows if r.outcome != "converted"]
     lines += [f"splits: {counts(converted.splits)}", "", scores_text(record.evaluate), ""]

@@ -7,7 +7,7 @@ import click
 
 from labelsync.cli.boundary import show
 from labelsync.cli.options import counts, json_option, status_option, table
-from labelsync.records import DiffRecord, DiffSide, Flow, SampleChange
+from labelsync.records.changes import DiffRecord, DiffSide, Flow, SampleChange
 
 _ROWS = 10  # of a list; --json has all of them
 

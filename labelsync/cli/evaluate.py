@@ -14,7 +14,7 @@ from labelsync.cli.options import (
     percent,
     table,
 )
-from labelsync.records import EvaluateRecord
+from labelsync.records.results import EvaluateRecord
 
 
 @click.command(short_help="Score a model on the labels of a split.")

@@ -7,8 +7,8 @@ from typing import Any
 import click
 from click.decorators import FC
 
-from labelsync import records
-from labelsync.records import Ledger
+from labelsync.records.release import Ledger
+from labelsync.records.text import from_json
 
 
 class CommaList(click.ParamType):  # type: ignore[type-arg,unused-ignore] # generic in newer clicks only
@@ -66,7 +66,7 @@ def counts(values: Mapping[str, int]) -> str:
 
 def lost(folder: str) -> list[str]:
     """A line for each sample that failed, as the ledger in `folder` has it."""
-    ledger = records.from_json(Ledger, (Path(folder) / "ledger.json").read_bytes(), where="ledger.json")
+    ledger = from_json(Ledger, (Path(folder) / "ledger.json").read_bytes(), where="ledger.json")
     return [f"  {row.name!r} failed: {row.reason}" for row in ledger.failed]
 
 

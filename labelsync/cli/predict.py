@@ -6,7 +6,7 @@ import click
 
 from labelsync.cli.boundary import show
 from labelsync.cli.options import batch_size_option, device_option, json_option, out_option, overwrite_option
-from labelsync.records import PredictRecord
+from labelsync.records.results import PredictRecord
 
 
 @click.command(short_help="Segment images with a model.")

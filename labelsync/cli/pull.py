@@ -7,7 +7,7 @@ import click
 
 from labelsync.cli.boundary import show
 from labelsync.cli.options import counts, json_option, lost, out_option, overwrite_option
-from labelsync.records import PullRecord
+from labelsync.records.results import PullRecord
 
 
 @click.command()

@@ -7,7 +7,7 @@ import click
 
 from labelsync.cli.boundary import show
 from labelsync.cli.options import json_option
-from labelsync.records import PushRecord
+from labelsync.records.results import PushRecord
 
 
 @click.command(short_help="Publish a dataset or model folder on the Hub.")

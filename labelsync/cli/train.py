@@ -6,7 +6,7 @@ import click
 
 from labelsync.cli.boundary import show
 from labelsync.cli.options import json_option, out_option, overwrite_option, percent
-from labelsync.records import TrainRecord
+from labelsync.records.results import TrainRecord
 
 
 @click.command(short_help="Fine-tune a segmentation model on a dataset.")

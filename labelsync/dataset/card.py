@@ -15,7 +15,7 @@ from huggingface_hub import DatasetCardData
 
 from labelsync.dataset.split import Assignment
 from labelsync.labels import BACKGROUND, LabelMap, TaxonomyChanges
-from labelsync.records import Ledger, Release
+from labelsync.records.release import Ledger, Release
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from labelsync import records, store
+from labelsync import store
 from labelsync.dataset import card
 from labelsync.dataset.plan import Plan, make_plan, require_rows, required_splits
 from labelsync.dataset.pool import write_shards
@@ -20,7 +20,9 @@ from labelsync.dataset.select import Selection, file_names, select
 from labelsync.dataset.shards import DATA, Shard, ShardResult, dealt, shard_path
 from labelsync.dataset.source import ID2LABEL, LEDGER, SPLITS_FILE
 from labelsync.errors import DatasetError, LabelsyncError, OptionError, SamplesFailed
-from labelsync.records import ConvertRecord, Ledger, LedgerRow, Release
+from labelsync.records.release import Ledger, LedgerRow, Release
+from labelsync.records.results import ConvertRecord
+from labelsync.records.text import to_json
 from labelsync.release.folder import open_release
 from labelsync.store import Manifest
 
@@ -222,8 +224,8 @@ def _write_texts(work: Path, release: Release, rules: Rules, made: _Made, inputs
         inputs=inputs,
     )
     store.write_text(work / ID2LABEL, rules.labels.id2label_json())
-    store.write_text(work / SPLITS_FILE, records.to_json(made.plan.assignment) + "\n")
-    store.write_text(work / LEDGER, records.to_json(made.ledger) + "\n")
+    store.write_text(work / SPLITS_FILE, to_json(made.plan.assignment) + "\n")
+    store.write_text(work / LEDGER, to_json(made.ledger) + "\n")
     store.write_text(work / README, card.render(facts))
     if made.names:
         store.write_text(work / SAMPLES, json.dumps(_listing(made), indent=1, ensure_ascii=False) + "\n")

@@ -16,7 +16,7 @@ import pyarrow as pa
 from labelsync.dataset.dropin_rows import AHEAD, file_features, file_rows, url_features, url_rows
 from labelsync.errors import OptionError, SamplesFailed, TaxonomyError
 from labelsync.labels import MAX_UINT8_CLASSES, UNLABELED, LabelMap, from_categories
-from labelsync.records import Sample
+from labelsync.records.release import Sample
 from labelsync.release.parse import parse_release
 from labelsync.release.sources import ReleaseFile
 

@@ -24,7 +24,7 @@ from labelsync.labels import LabelMap
 from labelsync.pixels.image import encode_png, require_whole
 from labelsync.pixels.instance import decode_instance_bitmap
 from labelsync.pixels.semantic import instance_classes, to_semantic
-from labelsync.records import Label, Release, Sample
+from labelsync.records.release import Label, Release, Sample
 from labelsync.release.assets import Asset, Fetched, fetch_assets
 from labelsync.release.cache import AssetCache
 from labelsync.release.sources import ReleaseFile

@@ -9,7 +9,7 @@ from labelsync.dataset.shards import shard_counts
 from labelsync.dataset.split import SPLITS, Assignment, assign, groups_of, merged
 from labelsync.dataset.split_file import given_splits
 from labelsync.errors import DatasetError
-from labelsync.records import Sample
+from labelsync.records.release import Sample
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelsync.errors import DatasetError, LabelsyncError
-from labelsync.records import Row
+from labelsync.records.release import Row
 
 
 class Rows(Sequence[Row]):

@@ -11,7 +11,7 @@ from labelsync.labels import LabelMap
 from labelsync.pixels.image import require_whole
 from labelsync.pixels.instance import decode_instance_bitmap
 from labelsync.pixels.semantic import encode_semantic, instance_classes, to_semantic
-from labelsync.records import LedgerRow
+from labelsync.records.release import LedgerRow
 from labelsync.store import sha256
 
 

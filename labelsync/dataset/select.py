@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
 from labelsync.dataset.sample import File, LabelledSample
-from labelsync.records import LedgerRow, Sample
+from labelsync.records.release import LedgerRow, Sample
 from labelsync.release.folder import ReleaseFolder, file_stem
 
 

@@ -19,7 +19,7 @@ import pyarrow.parquet as pq
 
 from labelsync.dataset.sample import Converted, LabelledSample, convert_sample
 from labelsync.labels import LabelMap
-from labelsync.records import LedgerRow
+from labelsync.records.release import LedgerRow
 from labelsync.store import write_bytes
 
 MAX_SHARDS = 90  # of all splits together: one Hub commit should change no more than 100 files

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from labelsync import records, store
+from labelsync import store
 from labelsync.dataset.split import Assignment
 from labelsync.errors import AuthError, DatasetError, DatasetNotFound, LabelsyncError, ServiceError
 from labelsync.labels import LabelMap
+from labelsync.records.text import from_json
 from labelsync.store import Manifest
 
 T = TypeVar("T")
@@ -67,7 +68,7 @@ class DatasetFiles:
     @property
     def assignment(self) -> Assignment:
         """The pinned splits."""
-        return records.from_json(Assignment, self.path(SPLITS_FILE).read_bytes(), where=f"{SPLITS_FILE} of {self.name}")
+        return from_json(Assignment, self.path(SPLITS_FILE).read_bytes(), where=f"{SPLITS_FILE} of {self.name}")
 
 
 def find_dataset(source: str | Path) -> DatasetFiles:

@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from labelsync import records
 from labelsync.dataset.split import SPLITS, Assignment, pinned_groups
 from labelsync.errors import DatasetError, OptionError
-from labelsync.records import Sample
+from labelsync.records.release import Sample
+from labelsync.records.text import from_json
 
 _FORMS = 'write {"train": ["a.jpg", ..], "test": [..]} or {"a.jpg": "train", ..}; names, uuids or groups'
 
@@ -27,7 +27,7 @@ def read_given(path: Path) -> dict[str, str] | Assignment:
     except ValueError as e:
         raise OptionError(f"--splits {path} is not JSON ({str(e).splitlines()[0]})", hint=_FORMS) from None
     if isinstance(data, dict) and {"group_by", "samples", "format"} <= data.keys():
-        return records.from_json(Assignment, path.read_bytes(), where=str(path))
+        return from_json(Assignment, path.read_bytes(), where=str(path))
     return _mapping(data, where=f"--splits {path}")
 
 

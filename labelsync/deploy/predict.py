@@ -20,7 +20,7 @@ from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image, encode_png
 from labelsync.pixels.overlay import overlay, panel
 from labelsync.pixels.semantic import encode_semantic
-from labelsync.records import PredictRecord
+from labelsync.records.results import PredictRecord
 
 _PICTURE_HEIGHTS = (240, 720)  # overlays are to look at; the bitmaps hold every pixel
 

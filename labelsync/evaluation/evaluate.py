@@ -25,7 +25,8 @@ from labelsync.model.load import load_model
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image
 from labelsync.pixels.semantic import decode_semantic
-from labelsync.records import EvaluateRecord, Row
+from labelsync.records.release import Row
+from labelsync.records.results import EvaluateRecord
 
 
 @dataclass(frozen=True, eq=False)

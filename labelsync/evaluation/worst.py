@@ -14,7 +14,7 @@ from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image, encode_png
 from labelsync.pixels.overlay import overlay, panel
 from labelsync.pixels.semantic import decode_semantic
-from labelsync.records import Row
+from labelsync.records.release import Row
 
 WORST = 6
 

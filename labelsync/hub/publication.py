@@ -5,10 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from labelsync import records
 from labelsync.errors import DatasetError, LabelsyncError, ModelError
 from labelsync.hub.plan import LocalFile, RemoteFile, make_plan
 from labelsync.hub.readme import merged
+from labelsync.records.text import from_json
 from labelsync.store import MANIFEST, Manifest, read_manifest, sha256, sha256_file, verify_files
 
 README = "README.md"
@@ -108,7 +108,7 @@ def read_publication(folder: Path) -> Publication:
 def manifest_of(data: bytes) -> Manifest | None:
     """The manifest.json of a commit, or None if it is somebody else's file of that name."""
     try:
-        return records.from_json(Manifest, data)
+        return from_json(Manifest, data)
     except LabelsyncError:
         return None
 

@@ -15,7 +15,7 @@ from labelsync.hub.client import HubRepo, pause
 from labelsync.hub.plan import LocalFile, Plan, make_plan
 from labelsync.hub.publication import README, Publication, Snapshot, manifest_of, read_publication
 from labelsync.hub.refusals import HeadMoved
-from labelsync.records import PushRecord
+from labelsync.records.results import PushRecord
 from labelsync.store import MANIFEST
 
 TRIES = 6

@@ -15,7 +15,8 @@ import numpy.typing as npt
 from labelsync.errors import BitmapError
 from labelsync.labels import Category, LabelMap, TaxonomyChanges, from_categories
 from labelsync.pixels.semantic import instance_classes, to_semantic
-from labelsync.records import Annotation, Change, ClassChange, Flow, Sample, SampleChange
+from labelsync.records.changes import Change, ClassChange, Flow, SampleChange
+from labelsync.records.release import Annotation, Sample
 from labelsync.release.side import Drawn, Side
 
 IdFlow = Mapping[tuple[int, int], int]  # (old disk id, new disk id) -> pixels, of different ids only

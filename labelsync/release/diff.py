@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from labelsync.errors import BitmapError, OptionError, SamplesFailed
 from labelsync.pixels.instance import decode_instance_bitmap
-from labelsync.records import DiffRecord, DiffSide
+from labelsync.records.changes import DiffRecord, DiffSide
 from labelsync.release import compare
 from labelsync.release.assets import Asset, Fetched, fetch_assets
 from labelsync.release.cache import AssetCache

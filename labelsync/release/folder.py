@@ -15,9 +15,9 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from labelsync import records
 from labelsync.errors import ReleaseError, ReleaseFormatError
-from labelsync.records import Ledger, Release, Sample
+from labelsync.records.release import Ledger, Release, Sample
+from labelsync.records.text import from_json
 from labelsync.release.cache import asset_key
 from labelsync.release.parse import load_document, parse_release
 from labelsync.store import Manifest, digest_of, read_manifest, sha256
@@ -67,7 +67,7 @@ def open_release(path: str | Path) -> ReleaseFolder:
     where = folder / RELEASE
     try:
         data = where.read_bytes()
-        ledger = records.from_json(Ledger, (folder / LEDGER).read_bytes(), where=str(folder / LEDGER))
+        ledger = from_json(Ledger, (folder / LEDGER).read_bytes(), where=str(folder / LEDGER))
     except FileNotFoundError as e:
         raise ReleaseError(f"{e.filename} is gone", hint="pull the release again") from None
     if release_digest(data, where=str(where)) != manifest.inputs["release"]:

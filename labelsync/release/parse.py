@@ -12,7 +12,7 @@ from typing import Any
 
 from labelsync.errors import OptionError, ReleaseFormatError
 from labelsync.labels import Category, Color
-from labelsync.records import Annotation, Label, Release, Sample
+from labelsync.records.release import Annotation, Label, Release, Sample
 
 SUPPORTED = ("segmentation-bitmap", "segmentation-bitmap-highres")
 

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelsync import records
 from labelsync.errors import AssetError, LabelsyncError, OptionError, SamplesFailed
-from labelsync.records import Ledger, LedgerRow, PullRecord, Release, Sample
+from labelsync.records.release import Ledger, LedgerRow, Release, Sample
+from labelsync.records.results import PullRecord
+from labelsync.records.text import to_json
 from labelsync.release.assets import Asset, Fetched, extension_of, fetch_assets, head_of
 from labelsync.release.cache import AssetCache
 from labelsync.release.folder import BITMAPS, IMAGES, LEDGER, RELEASE, file_stem, release_digest
@@ -80,7 +81,7 @@ def pull(
         for p, row in zip(plans, ledger.rows, strict=True):
             if row.outcome == "pulled":
                 _place(p, fetched, work)
-        write_text(work / LEDGER, records.to_json(ledger) + "\n")
+        write_text(work / LEDGER, to_json(ledger) + "\n")
         # release.json stands in the digest by `inputs`, which new signatures in its URLs do not change
         manifest = write_manifest(
             work, "pull", inputs=inputs, settings=settings, summary=_summary(release, ledger), exclude=(RELEASE,)

@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from labelsync.errors import AssetError
-from labelsync.records import Annotation, Label, Release, Sample
+from labelsync.records.release import Annotation, Label, Release, Sample
 from labelsync.release.assets import Asset
 from labelsync.release.cache import asset_key
 from labelsync.release.folder import ReleaseFolder, open_release

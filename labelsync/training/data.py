@@ -17,7 +17,7 @@ from labelsync.errors import BitmapError, DatasetError, LabelsyncError
 from labelsync.labels import LabelMap
 from labelsync.pixels.image import decode_image
 from labelsync.pixels.semantic import decode_semantic
-from labelsync.records import Row
+from labelsync.records.release import Row
 from labelsync.training.augment import RGB, apply, draw
 from labelsync.training.recipe import Augment
 

@@ -10,7 +10,8 @@ from labelsync.dataset.load import LabeledDataset, load
 from labelsync.errors import DatasetError, ModelError, OptionError
 from labelsync.evaluation.evaluate import short_name
 from labelsync.model.load import LoadedModel, new_model, quiet
-from labelsync.records import Row, TrainRecord
+from labelsync.records.release import Row
+from labelsync.records.results import TrainRecord
 from labelsync.training.arguments import parse_set, result_settings, training_arguments
 from labelsync.training.data import require_labelled
 from labelsync.training.folder import CHECKPOINTS, Identity, RunFolder, open_run, require_usable

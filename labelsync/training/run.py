@@ -10,7 +10,7 @@ from labelsync import store
 from labelsync.dataset.load import LabeledDataset
 from labelsync.errors import DatasetError, ModelError
 from labelsync.model.load import LoadedModel, save_model
-from labelsync.records import Row
+from labelsync.records.release import Row
 from labelsync.training.callbacks import Flow, Metrics, Progress, metrics_lines
 from labelsync.training.card import model_card
 from labelsync.training.checkpoints import STATE, require_same_weights

@@ -26,7 +26,7 @@ from labelsync.labels import LabelMap
 from labelsync.model.load import LoadedModel, save_model
 from labelsync.model.preprocess import normalize
 from labelsync.model.segmenter import Segmenter
-from labelsync.records import Row
+from labelsync.records.release import Row
 from labelsync.training import checkpoints
 from labelsync.training.callbacks import Epoch
 from labelsync.training.data import EpochSampler, TrainingData, collate

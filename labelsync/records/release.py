@@ -1,0 +1,102 @@
+"""What a release holds, what became of each of its samples, and a row of a dataset."""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from labelsync.errors import LabelsyncError
+from labelsync.labels import Category
+
+Outcome = Literal["pulled", "converted", "unlabeled", "filtered", "empty", "failed"]
+
+OUTCOMES: tuple[Outcome, ...] = ("pulled", "converted", "unlabeled", "filtered", "empty", "failed")
+
+
+@dataclass(frozen=True)
+class Annotation:
+    """One object of a label: `id` is its value in the instance bitmap, `category_id` its Segments.ai category."""
+
+    id: int
+    category_id: int
+
+
+@dataclass(frozen=True)
+class Label:
+    """The label of one sample in one labelset; `bitmap_url` is None where nothing was drawn."""
+
+    status: str
+    annotations: tuple[Annotation, ...] = ()
+    bitmap_url: str | None = None
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One image of a release; `label` None = unlabeled; `problem` = why the entry cannot be used at all."""
+
+    uuid: str
+    name: str
+    image_url: str | None
+    label: Label | None = None
+    metadata: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
+
+
+@dataclass(frozen=True)
+class Release:
+    """A parsed release: `dataset` is "owner/name"; `samples` in the order of the file."""
+
+    name: str
+    dataset: str
+    task_type: str
+    labelset: str
+    categories: tuple[Category, ...]
+    samples: tuple[Sample, ...]
+    description: str = ""
+    created_at: str = ""
+
+
+@dataclass(frozen=True)
+class LedgerRow:
+    """How one sample of a release ended; `reason` says why, except for `pulled` and `converted`."""
+
+    uuid: str
+    name: str
+    outcome: Outcome
+    reason: str = ""
+    status: str = ""
+
+
+@dataclass(frozen=True)
+class Ledger:
+    """Exactly one row for every sample of a release, in the release's order."""
+
+    rows: tuple[LedgerRow, ...]
+
+    @property
+    def totals(self) -> dict[Outcome, int]:
+        """Number of rows per outcome, all always there; they add up to the release."""
+        count = Counter(row.outcome for row in self.rows)
+        return {o: count[o] for o in OUTCOMES}
+
+    @property
+    def failed(self) -> tuple[LedgerRow, ...]:
+        """The rows of lost samples."""
+        return tuple(row for row in self.rows if row.outcome == "failed")
+
+    def require_complete(self, samples: Iterable[Sample]) -> None:
+        """Raises LabelsyncError unless every sample has exactly one row: a bug in labelsync, never the user's."""
+        want, have = Counter(s.uuid for s in samples), Counter(r.uuid for r in self.rows)
+        if want != have:
+            lost = sorted((want - have) | (have - want))
+            raise LabelsyncError(f"the ledger does not add up at sample {lost[0]}", hint="please report this")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row of a dataset: an image file and a semantic bitmap (PNG of disk ids), both as their bytes."""
+
+    name: str
+    uuid: str
+    image: bytes
+    label: bytes

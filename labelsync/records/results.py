@@ -1,0 +1,120 @@
+"""What the verbs return and their commands print."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class PullRecord:
+    """`pull`: a release folder. `fetched`/`reused` count assets, `bytes_fetched` what came over the network."""
+
+    path: str
+    release: str
+    dataset: str
+    samples: int
+    outcomes: dict[str, int]
+    fetched: int
+    reused: int
+    bytes_fetched: int
+    digest: str
+    unchanged: bool = False
+
+
+@dataclass(frozen=True)
+class ConvertRecord:
+    """`convert`: a dataset folder.
+
+    `splits` = rows per split, `bytes` = size of the data files, `pixel_shares` = class name -> its share of the
+    labelled pixels.
+    """
+
+    path: str
+    release: str
+    dataset: str
+    num_labels: int
+    samples: int
+    outcomes: dict[str, int]
+    splits: dict[str, int]
+    shards: int
+    bytes: int
+    pixel_shares: dict[str, float]
+    digest: str
+    unchanged: bool = False
+
+
+@dataclass(frozen=True)
+class PushRecord:
+    """`push`: one commit and a tag. `uploaded` = bytes of the added files, `unchanged` = nothing to send or delete."""
+
+    repo_id: str
+    repo_type: str
+    commit: str
+    tag: str
+    url: str
+    added: int
+    deleted: int
+    kept: int
+    uploaded: int
+    unchanged: bool = False
+
+
+@dataclass(frozen=True)
+class TrainRecord:
+    """`train`: a model folder. `mean_iou` is the kept best model's on the validation split."""
+
+    path: str
+    model: str
+    dataset: str
+    dataset_digest: str
+    num_labels: int
+    parameters: int
+    steps: int
+    epochs: float
+    best_step: int
+    mean_iou: float | None
+    train_loss: float
+    seconds: float
+    digest: str
+
+
+@dataclass(frozen=True)
+class EvaluateRecord:
+    """`evaluate`: an evaluation folder. Scores are pooled over all labelled pixels; None = class absent."""
+
+    path: str
+    model: str
+    dataset: str
+    dataset_digest: str
+    split: str
+    images: int
+    pixels: int
+    mean_iou: float | None
+    mean_accuracy: float | None
+    overall_accuracy: float | None
+    per_category_iou: dict[str, float | None]
+    per_category_accuracy: dict[str, float | None]
+    seconds: float
+    digest: str
+
+
+@dataclass(frozen=True)
+class PredictRecord:
+    """`predict`: bitmaps and overlays of `images` images; `failed` = file -> reason."""
+
+    path: str
+    model: str
+    images: int
+    failed: dict[str, str]
+    seconds: float
+
+
+@dataclass(frozen=True)
+class DemoRecord:
+    """`demo`: the records of its stages and the seconds each took."""
+
+    path: str
+    pull: PullRecord
+    convert: ConvertRecord
+    train: TrainRecord
+    evaluate: EvaluateRecord
+    predict: PredictRecord
+    seconds: dict[str, float]
