@@ -101,7 +101,7 @@ def _kinds(record: CheckRecord) -> list[str]:
     return [
         "\n".join(
             [
-                f"{kind}: {_amount(summary)}{_where(summary, record)}",
+                f"{kind}: {_amount(summary.errors, summary.warnings, summary.infos)}{_where(summary, record)}",
                 *(f"  {_line(f)}" for f in record.findings if f.kind == kind),
                 *_more(summary, sum(f.kind == kind for f in record.findings)),
                 f"  -> {summary.advice}",
@@ -111,14 +111,9 @@ def _kinds(record: CheckRecord) -> list[str]:
     ]
 
 
-def _amount(summary: KindSummary) -> str:
-    return counts(
-        {
-            "error" + "s" * (summary.errors != 1): summary.errors,
-            "warning" + "s" * (summary.warnings != 1): summary.warnings,
-            "info": summary.infos,
-        }
-    )
+def _amount(errors: int, warnings: int, infos: int) -> str:
+    plurals = {"error": errors, "warning": warnings, "info": infos}
+    return counts({name + "s" * (n != 1): n for name, n in plurals.items()})
 
 
 def _where(summary: KindSummary, record: CheckRecord) -> str:
@@ -141,6 +136,4 @@ def _more(summary: KindSummary, listed: int) -> list[str]:
 
 
 def _totals(record: CheckRecord) -> str:
-    if not record.kinds:
-        return "nothing found"
-    return f"{record.errors} errors, {record.warnings} warnings, {record.infos} infos"
+    return _amount(record.errors, record.warnings, record.infos) if record.kinds else "nothing found"

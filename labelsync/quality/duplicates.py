@@ -20,8 +20,7 @@ U = TypeVar("U")
 
 Spread = Callable[[Callable[[T], U], Sequence[T]], list[U]]  # a map over samples, in parallel
 
-_SAME = 8  # bits; two files of the same pixels differ in fewer, also if one of them was hashed at a reduced size
-_OTHERS = 8  # uuids that a finding names
+_SAME = 32  # bits; the same pixels differ in fewer, if a JPEG was hashed at a reduced size and a PNG was not
 
 _ORDER = {ALL: 0} | {split: i for i, split in enumerate(SPLITS)}
 
@@ -39,7 +38,8 @@ def near_duplicates(seen: Sequence[Seen], *, within: int, known: Iterable[Findin
     Only across splits: neighbours in one split do no harm. Where nothing is split yet, one finding says how many
     samples look like another. `known` = duplicates; a sample that is one across splits is not told twice.
     """
-    told = {f.uuid for f in known if f.severity == "error"}
+    splits = {s.uuid: s.split for s in seen}
+    told = {f.uuid for f in known if splits[f.uuid] != splits[f.others[0]]}
     images = [s for s in seen if s.image is not None]
     if not is_split:
         return _alike(images, within=within)
@@ -87,14 +87,15 @@ def _same_pixels(subject: Subject, seen: Sequence[Seen], spread: "Spread[Any, An
 
 
 def _suspects(seen: Sequence[Seen]) -> list[Seen]:
-    """Samples whose image could be another's: of one size, and hashes that hardly differ."""
+    """Samples whose image could be another's: of one size, and of one hash if they were hashed alike."""
     sizes: dict[tuple[int, int], list[Seen]] = defaultdict(list)
     for s in seen:
         if s.image is not None:
             sizes[s.image.size_hw].append(s)
     found = []
     for same in sizes.values():
-        near = nearest(_bits(same), _bits(same), within=_SAME)
+        is_alike = len({s.image.is_reduced for s in same if s.image}) == 1
+        near = nearest(_bits(same), _bits(same), within=0 if is_alike else _SAME)
         found += [s for s, count in zip(same, near.count, strict=True) if count > 1]  # the first is itself
     return found
 
@@ -128,7 +129,7 @@ def _duplicate(pair: _Pair, changed: float | None) -> Finding:
     one, other = pair.one, pair.other
     across = one.split != other.split
     is_file = one.image is not None and other.image is not None and one.image.digest == other.image.digest
-    what = "the same image file" if is_file else "the same pixels, in another file,"
+    what = "is the same image file" if is_file else "has the same pixels, in another file,"
     more = f" and {pair.copies - 2} more" if pair.copies > 2 else ""
     labels = {None: "", 0.0: "; the labels agree"}.get(changed)
     if labels is None:

@@ -31,6 +31,7 @@ class ImageFacts:
         format: what its pixels are: "RGB", "grey", "16-bit grey", "RGB with alpha", ...
         orientation: of the EXIF, 1 = upright or none.
         bits: its perceptual hash, (4,) uint64.
+        is_reduced: whether it was hashed at a fraction of its size, as a large JPEG is.
     """
 
     digest: str
@@ -38,6 +39,7 @@ class ImageFacts:
     format: str
     orientation: int
     bits: Hashes
+    is_reduced: bool = False
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,7 @@ def look(subject: Subject, index: int, bounds: Bounds) -> tuple[Seen, LabelCount
         findings.append(Finding("broken-bitmap", "error", f"its bitmap {_after(e)}"))
     split = content.split if subject.stage == "convert" else ""
     named = tuple(replace(f, split=split, name=content.name, uuid=content.uuid) for f in findings)
-    has_shapes = content.label is None and bool(content.annotations)
+    has_shapes = counts is not None and content.label is None and bool(content.annotations)
     return Seen(index, content.split, content.name, content.uuid, image, named, has_shapes), counts
 
 
@@ -84,9 +86,11 @@ def image_facts(data: bytes) -> ImageFacts:
     size_hw = image_size(data)
     with opened(data) as image:
         kind, orientation = _format(image), int(image.getexif().get(_ORIENTATION, 1))
-        image.draft(image.mode, (2 * GREY_SIZE, 2 * GREY_SIZE))
+        whole = image.size
+        image.draft(image.mode, (4 * GREY_SIZE, 4 * GREY_SIZE))
+        is_reduced = image.size != whole
         bits = perceptual_hash(Image.fromarray(rgb(image)))
-    return ImageFacts(sha256(data), size_hw, kind, orientation, bits)
+    return ImageFacts(sha256(data), size_hw, kind, orientation, bits, is_reduced)
 
 
 def pixel_digest(subject: Subject, index: int) -> str:

@@ -71,7 +71,7 @@ def _of_one(seen: Seen, image: ImageFacts, usual: _Usual) -> list[Finding]:
         findings.append(_finding(seen, "odd-size", "info", told, score=1 - n / usual.count))
     if image.orientation != 1:
         told = f"is stored turned (EXIF orientation {image.orientation}); a program that ignores EXIF sees it otherwise"
-        findings.append(_finding(seen, "exif-orientation", "warning", told, score=float(image.orientation)))
+        findings.append(_finding(seen, "exif-orientation", "warning", told, score=1.0))
     if image.format != usual.format:
         often = f"{usual.formats[usual.format]} of {usual.count} images are {usual.format}"
         findings.append(_finding(seen, "odd-format", "info", f"is {image.format}, where {often}", score=1.0))
