@@ -11,7 +11,8 @@ from PIL import Image
 from labelsync.labels import Category, from_categories
 from labelsync.quality.labelled import Bounds, count_instances, count_semantic, count_shapes
 from labelsync.quality.likeness import differing_bits, nearest, perceptual_hash
-from labelsync.quality.look import image_facts
+from labelsync.quality.look import image_facts, look
+from labelsync.quality.subject import Content, Subject
 from labelsync.records.release import Annotation
 
 LABELS = from_categories([Category(0, "road"), Category(7, "tree"), Category(9, "unlabeled")])
@@ -168,7 +169,12 @@ def test_many_ids_are_told_by_the_worst():
 
 @pytest.mark.parametrize(
     ("labelled", "annotations", "kind"),
-    [(0, [], "empty-label"), (0, [Annotation(1, 0)], "empty-label"), (1, [Annotation(1, 0)], "tiny-label"), (2, [], "")],
+    [
+        (0, [], "empty-label"),
+        (0, [Annotation(1, 0)], "empty-label"),
+        (1, [Annotation(1, 0)], "tiny-label"),
+        (2, [], ""),
+    ],
 )
 def test_a_label_is_empty_or_tiny(labelled, annotations, kind):
     ids = np.zeros((10, 20), np.uint32)
@@ -194,3 +200,20 @@ def test_shapes_have_classes_and_no_pixels():
     assert (counts.present, counts.pixels.tolist()) == ({2}, [0, 0, 0])
     assert [f.kind for f in counts.findings] == ["bad-annotation"]
     assert [f.kind for f in count_shapes([], LABELS).findings] == ["empty-label"]
+
+
+@pytest.mark.parametrize("has_bitmaps", [True, False])
+def test_annotations_without_bitmap_are_shapes_only_where_there_are_none(has_bitmaps):
+    content = Content("all", "a.jpg", "u", encoded(blocks(0)), None, (Annotation(1, 7),))
+    subject = Subject(
+        "release", "pull", "", "", LABELS, {"all": 1}, {}, (), read=lambda _: content, has_bitmaps=has_bitmaps
+    )
+    seen, counts = look(subject, 0, BOUNDS)
+    assert seen.has_shapes is not has_bitmaps
+    if has_bitmaps:
+        assert counts is None
+        assert [f.message for f in seen.findings] == ["its bitmap is not there, and its label has 1 annotations"]
+    else:
+        assert counts is not None
+        assert counts.present == {2}
+        assert seen.findings == ()

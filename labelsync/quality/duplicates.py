@@ -94,9 +94,13 @@ def _suspects(seen: Sequence[Seen]) -> list[Seen]:
             sizes[s.image.size_hw].append(s)
     found = []
     for same in sizes.values():
-        is_alike = len({s.image.is_reduced for s in same if s.image}) == 1
-        near = nearest(_bits(same), _bits(same), within=0 if is_alike else _SAME)
-        found += [s for s, count in zip(same, near.count, strict=True) if count > 1]  # the first is itself
+        bits = _bits(same)
+        if len({s.image.is_reduced for s in same if s.image}) == 1:
+            _, which, counts = np.unique(bits, axis=0, return_inverse=True, return_counts=True)
+            count = counts[which.ravel()]
+        else:
+            count = nearest(bits, bits, within=_SAME).count
+        found += [s for s, n in zip(same, count, strict=True) if n > 1]  # one of them is itself
     return found
 
 
