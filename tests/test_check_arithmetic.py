@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from labelsync.labels import Category, from_categories
+from labelsync.quality import likeness
 from labelsync.quality.labelled import Bounds, count_instances, count_semantic, count_shapes
 from labelsync.quality.likeness import differing_bits, nearest, perceptual_hash
 from labelsync.quality.look import image_facts, look
@@ -67,7 +68,8 @@ def test_the_nearest_is_that_of_brute_force(asked, candidates, within):
         assert not near or found.distance[i] == min(bits)
 
 
-def test_more_hashes_than_a_block_are_all_compared():
+def test_more_hashes_than_a_block_are_all_compared(monkeypatch):
+    monkeypatch.setattr(likeness, "_PAIRS", 1000)
     many = np.random.default_rng(0).integers(0, 2**64, (600, 4), dtype=np.uint64)
     found = nearest(many, many[::-1], within=0)
     assert found.index.tolist() == list(range(599, -1, -1))

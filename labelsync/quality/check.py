@@ -3,7 +3,7 @@
 import os
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
@@ -124,23 +124,21 @@ def _find(subject: Subject, bounds: Bounds, *, near: int, workers: int | None) -
     return found, tally
 
 
-def _spread(function: Callable[[Any], R], items: Sequence[Any], *, workers: int | None, desc: str) -> list[R]:
+def _spread(function: Callable[[Any], R], items: Sequence[Any], *, workers: int | None, desc: str) -> Iterator[R]:
     """`function` of each chunk of `items`, in order. Decoding releases the interpreter's lock, so threads do."""
     chunks = [items[i : i + _CHUNK] for i in range(0, len(items), _CHUNK)]
     if not chunks:
-        return []
+        return
     count = min(workers or os.cpu_count() or 1, len(chunks))
-    results: list[R] = []
     bar: tqdm[NoReturn] = tqdm(total=len(items), desc=desc, unit="sample", disable=None, file=sys.stderr)
     with ThreadPoolExecutor(count, thread_name_prefix="check") as pool, bar:
         try:
             for chunk, result in zip(chunks, pool.map(function, chunks), strict=True):
-                results.append(result)
+                yield result
                 bar.update(len(chunk))
         except BaseException:  # Ctrl-C: what is under way may end, the rest never starts
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return results
 
 
 # -------------------------------------------------------------------- the record
