@@ -15,6 +15,7 @@ from PIL import Image
 import labelsync
 from labelsync.errors import DatasetNotFound, GateFailed, OptionError, ReleaseError
 from labelsync.pixels.instance import decode_instance_bitmap, encode_instance_bitmap
+from labelsync.quality.look import image_facts
 from labelsync.records.findings import CheckRecord
 from labelsync.records.text import from_json, to_json
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
@@ -253,6 +254,20 @@ def test_duplicates_in_a_release(pulled):
     assert by_name[name(9)].others == (sample_uuid(0),)
 
 
+def test_the_same_pixels_are_found_in_a_large_jpeg_that_is_hashed_at_a_reduced_size(pulled):
+    def change(folder, samples):
+        blocks = np.random.default_rng(0).integers(0, 255, (6, 8, 3), dtype=np.uint8)
+        store_as(folder, 0, lambda _: Image.fromarray(blocks).resize((480, 360), Image.Resampling.NEAREST))
+        copy(folder, samples, 0, to=3)
+        store_as(folder, 3, lambda image: image, format="PNG")
+        jpeg, png = (image_facts((folder / f"images/{name(i)}").read_bytes()) for i in (0, 3))
+        assert jpeg.is_reduced
+        assert (jpeg.bits != png.bits).any()
+
+    record = labelsync.check(pulled(change, samples=4, size=(360, 480)), ignore=["near-duplicate", "unused-class"])
+    assert only(record).startswith(f"has the same pixels, in another file, as {name(0)!r}; the labels differ in ")
+
+
 def test_duplicates_across_splits_are_errors_and_told_once(converted):
     def change(folder, samples):
         copy(folder, samples, 0, to=21, label=True)  # test has an image of train
@@ -300,7 +315,12 @@ def test_near_duplicates_across_splits(converted, cli):
     assert " of train and 1 more (" in sentence
     assert record.kinds["near-duplicate"].samples == {"validation": 1, "test": 1}
     shown = cli("check", dataset).stdout
-    assert "near-duplicate: 2 warnings (1 of 4 validation images, 1 of 4 test images)" in shown
+    assert "\nnear-duplicate (1 of 4 validation images, 1 of 4 test images):\n" in shown
+    assert [line.split() for line in shown.splitlines()[-3:]] == [
+        ["found", "errors", "warnings", "infos"],
+        ["near-duplicate", "-", "2", "-"],
+        ["all", "-", "2", "-"],
+    ]
     assert "--group-by metadata.KEY or name:REGEX (every image is its own group now)" in shown
     assert found(labelsync.check(dataset, near=0)) == set()
     assert len(labelsync.check(dataset, near=256).findings) == 8
@@ -496,7 +516,12 @@ def test_an_info_is_no_reason_to_fail(pulled, cli):
     def change(folder, _):
         store_as(folder, 4, lambda image: image.convert("L"))
 
-    assert cli("check", pulled(change), "--strict").stdout.endswith("\n1 info\n")
+    assert cli("check", pulled(change), "--strict").stdout.splitlines()[-1].split() == ["all", "-", "-", "1"]
+
+
+def test_a_warning_is_reason_enough(pulled, cli):
+    said = cli("check", pulled(empty=[3]), "--strict", code=3).stderr
+    assert "/a/release has 0 errors and 1 warning; mend them" in said.splitlines()[-1]
 
 
 def test_the_worst_are_listed_and_all_are_counted(pulled, cli):
@@ -552,6 +577,8 @@ def test_what_cannot_be_checked_is_told(pulled, converted, cli, tmp_path):
         labelsync.check("a/drawn")
     with pytest.raises(DatasetNotFound, match="does not exist"):
         labelsync.check(tmp_path / "nowhere")
+    said = cli("check", "acme/nothing-there@v1.0", code=1).stderr
+    assert said.rstrip().endswith("; a release on Segments.ai is pulled first")
     (release / "release.json").write_text((release / "release.json").read_text().replace("class-1", "class-9"))
     with pytest.raises(ReleaseError, match="was changed after the pull"):
         labelsync.check(release)

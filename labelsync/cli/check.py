@@ -59,7 +59,7 @@ def check(source: str, as_json: bool, **options: Any) -> None:
 
 
 def _text(record: CheckRecord) -> str:
-    parts = [_head(record), _classes(record), *_kinds(record), _totals(record)]
+    parts = [_head(record), _classes(record), *_kinds(record), _summary(record)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -97,11 +97,11 @@ def _share(part: int, whole: int, digits: int) -> str:
 
 
 def _kinds(record: CheckRecord) -> list[str]:
-    """A paragraph per kind: how many and where, the next move, the worst."""
+    """A paragraph per kind: where it was found, the worst, the next move."""
     return [
         "\n".join(
             [
-                f"{kind}: {_amount(summary.errors, summary.warnings, summary.infos)}{_where(summary, record)}",
+                f"{kind}{_where(summary, record)}:",
                 *(f"  {_line(f)}" for f in record.findings if f.kind == kind),
                 *_more(summary, sum(f.kind == kind for f in record.findings)),
                 f"  -> {summary.advice}",
@@ -109,11 +109,6 @@ def _kinds(record: CheckRecord) -> list[str]:
         )
         for kind, summary in record.kinds.items()
     ]
-
-
-def _amount(errors: int, warnings: int, infos: int) -> str:
-    plurals = {"error": errors, "warning": warnings, "info": infos}
-    return counts({name + "s" * (n != 1): n for name, n in plurals.items()})
 
 
 def _where(summary: KindSummary, record: CheckRecord) -> str:
@@ -135,5 +130,14 @@ def _more(summary: KindSummary, listed: int) -> list[str]:
     return [f"  and {left} more (--limit 0 lists all)"] if left > 0 else []
 
 
-def _totals(record: CheckRecord) -> str:
-    return _amount(record.errors, record.warnings, record.infos) if record.kinds else "nothing found"
+def _summary(record: CheckRecord) -> str:
+    """How many of each kind: last, where a terminal shows it when all is told."""
+    if not record.kinds:
+        return "nothing found"
+    rows: list[tuple[str, ...]] = [("found", "errors", "warnings", "infos")]
+    rows += [(kind, *_numbers(k.errors, k.warnings, k.infos)) for kind, k in record.kinds.items()]
+    return table([*rows, ("all", *_numbers(record.errors, record.warnings, record.infos))])
+
+
+def _numbers(*values: int) -> tuple[str, ...]:
+    return tuple(f"{n:,}" if n else "-" for n in values)

@@ -51,9 +51,8 @@ def check(
         strict: raise GateFailed if there is an error or a warning.
         ignore: kinds of findings to leave out.
         status: label statuses that are looked at in a release; a dataset holds what was converted.
-        near: images of two splits that differ in at most so many of 256 bits are near-duplicates. Frames of different
-            drives differ in 90 and more, frames a second apart in about 90, a third of a second apart in 50, a poor
-            copy in less than 10.
+        near: images of two splits that differ in at most so many of 256 bits are near-duplicates; see `likeness` for
+            what differs in how many.
         min_labelled: a label is tiny if less than this share of its pixels is labelled.
         min_instance: an instance is tiny if it has fewer pixels.
         limit: findings of each kind that the record lists, the worst; 0 = all. All are counted.

@@ -82,7 +82,12 @@ def open_subject(source: str | Path, *, status: Collection[str]) -> Subject:
         )
     if path.is_dir() and read_manifest(path).stage == "pull":
         return _of_release(open_release(path), status)
-    return _of_dataset(find_dataset(source))
+    try:
+        return _of_dataset(find_dataset(source))
+    except DatasetNotFound as e:
+        if path.exists():
+            raise
+        raise DatasetNotFound(e.message, hint=f"{e.hint}; a release on Segments.ai is pulled first") from None
 
 
 # -------------------------------------------------------------------- a release folder
