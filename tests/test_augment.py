@@ -11,7 +11,7 @@ from torchvision.transforms.v2 import functional
 
 from labelsync.model.preprocess import resize
 from labelsync.training.augment import Draw, apply, draw
-from labelsync.training.recipe import Augment
+from labelsync.training.knobs import Augment
 from tests.training import VARIED, drawn
 
 GREY = (124, 116, 104)

@@ -9,7 +9,8 @@ from transformers import TrainingArguments
 
 from labelsync.errors import OptionError
 from labelsync.training.arguments import REFUSED, parse_set, result_settings, training_arguments
-from labelsync.training.recipe import Augment, Recipe, builtin, load_recipe, parse_size, settings
+from labelsync.training.knobs import Augment, Recipe, parse_size
+from labelsync.training.recipe import builtin, load_recipe, settings
 from tests.training import recipe
 
 MINIMAL = {"image_size": '"64"', "epochs": "2", "batch_size": "4", "learning_rate": "1e-3"}

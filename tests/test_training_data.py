@@ -27,7 +27,7 @@ from labelsync.training.data import (
     to_model_ids,
 )
 from labelsync.training.loss import cross_entropy
-from labelsync.training.recipe import Augment
+from labelsync.training.knobs import Augment
 from tests.models import numbered
 from tests.training import LABELS, VARIED, drawn, rows
 

@@ -15,7 +15,7 @@ from labelsync.pixels.semantic import encode_semantic
 from labelsync.records.release import Row
 from labelsync.training.arguments import parse_set, training_arguments
 from labelsync.training.data import TrainingData
-from labelsync.training.recipe import Augment, Recipe
+from labelsync.training.knobs import Augment, Recipe
 from labelsync.training.trainer import SegmentationTrainer
 from tests.models import label_map, tiny_segformer
 

@@ -19,7 +19,7 @@ from transformers import TrainingArguments
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from labelsync.errors import OptionError
-from labelsync.training.recipe import Recipe, Schedule
+from labelsync.training.knobs import Recipe, Schedule
 
 # Fields that have a flag of their own.
 _FLAGS = {

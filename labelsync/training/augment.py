@@ -16,7 +16,7 @@ import torch
 from torchvision.transforms.v2 import functional
 
 from labelsync.model.preprocess import resize
-from labelsync.training.recipe import Augment
+from labelsync.training.knobs import Augment
 
 RGB = tuple[int, int, int]
 

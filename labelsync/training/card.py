@@ -9,7 +9,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from labelsync.model.load import LoadedModel
-from labelsync.training.recipe import Recipe
+from labelsync.training.knobs import Recipe
 
 _SCORES = ("mean_iou", "mean_accuracy", "overall_accuracy")
 

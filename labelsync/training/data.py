@@ -19,7 +19,7 @@ from labelsync.pixels.image import decode_image
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.release import Row
 from labelsync.training.augment import RGB, apply, draw
-from labelsync.training.recipe import Augment
+from labelsync.training.knobs import Augment
 
 Key = tuple[int, int]
 Item = tuple[torch.Tensor, torch.Tensor]

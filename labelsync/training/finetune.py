@@ -15,6 +15,7 @@ from labelsync.records.results import TrainRecord
 from labelsync.training.arguments import parse_set, result_settings, training_arguments
 from labelsync.training.data import require_labelled
 from labelsync.training.folder import CHECKPOINTS, Identity, RunFolder, open_run, require_usable
+from labelsync.training.knobs import Recipe
 from labelsync.training.process import (
     loaders,
     own_randomness,
@@ -24,7 +25,7 @@ from labelsync.training.process import (
     wait_for_everyone,
     writing,
 )
-from labelsync.training.recipe import Recipe, load_recipe, settings
+from labelsync.training.recipe import load_recipe, settings
 from labelsync.training.run import Run
 
 

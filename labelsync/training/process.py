@@ -11,7 +11,7 @@ import torch
 
 from labelsync import store
 from labelsync.errors import LabelsyncError, ModelError
-from labelsync.training.recipe import Recipe
+from labelsync.training.knobs import Recipe
 
 _MAX_LOADERS = 8
 

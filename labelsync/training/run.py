@@ -16,8 +16,8 @@ from labelsync.training.card import model_card
 from labelsync.training.checkpoints import STATE, require_same_weights
 from labelsync.training.data import TrainingData
 from labelsync.training.folder import CHECKPOINTS, STAGE, Identity, RunFolder
+from labelsync.training.knobs import Recipe
 from labelsync.training.process import step_errors
-from labelsync.training.recipe import Recipe
 from labelsync.training.trainer import SegmentationTrainer
 
 METRICS = "metrics.jsonl"
