@@ -15,6 +15,7 @@ _PUBLIC = {
     "load": "labelsync.dataset.load",
     "check": "labelsync.quality.check",
     "push": "labelsync.hub.push",
+    "show_recipe": "labelsync.training.show",
     "train": "labelsync.training.finetune",
     "evaluate": "labelsync.evaluation.evaluate",
     "MeanIoU": "labelsync.evaluation.metric",

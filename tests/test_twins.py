@@ -23,6 +23,7 @@ SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
     "convert": (["release", "--out", "data"], {"release": Path("release"), "out": Path("data")}),
     "check": (["acme/walk@v1"], {"source": "acme/walk@v1"}),
     "push": (["data", "--repo-id", "acme/walk"], {"path": Path("data"), "repo_id": "acme/walk"}),
+    "show-recipe": ([], {}),
     "train": (["acme/walk@v1", "--out", "run"], {"dataset": "acme/walk@v1", "out": Path("run")}),
     "evaluate": (["run", "--dataset", "acme/walk@v1"], {"model": "run", "dataset": "acme/walk@v1"}),
     "predict": (["run", "a.jpg", "images"], {"model": "run", "images": ("a.jpg", "images")}),
@@ -76,6 +77,15 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--private"], {"private": True}),
         (["--message", "Round two"], {"message": "Round two"}),
     ],
+    "show-recipe": [
+        (["quality"], {"recipe": "quality"}),
+        (["--epochs", "2.5"], {"epochs": 2.5}),
+        (["--batch-size", "4"], {"batch_size": 4}),
+        (["--learning-rate", "1e-4"], {"learning_rate": 1e-4}),
+        (["--image-size", "384x512"], {"image_size": "384x512"}),
+        (["--patience", "3"], {"patience": 3}),
+        (["--seed", "7"], {"seed": 7}),
+    ],
     "train": [
         (["--model", "nvidia/mit-b2"], {"model": "nvidia/mit-b2"}),
         (["--recipe", "demo"], {"recipe": "demo"}),
@@ -83,7 +93,11 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--batch-size", "4"], {"batch_size": 4}),
         (["--learning-rate", "1e-4"], {"learning_rate": 1e-4}),
         (["--image-size", "384x512"], {"image_size": "384x512"}),
+        (["--patience", "3"], {"patience": 3}),
         (["--seed", "7"], {"seed": 7}),
+        (["--report-to", "tensorboard,wandb"], {"report_to": ("tensorboard", "wandb")}),
+        (["--pictures", "0"], {"pictures": 0}),
+        (["--push-to-hub", "acme/seg"], {"push_to_hub": "acme/seg"}),
         (["--set", "bf16=true", "--set", "eval_steps=5"], {"set": ("bf16=true", "eval_steps=5")}),
         (["--resume"], {"resume": True}),
         (["--overwrite"], {"overwrite": True}),
@@ -147,7 +161,7 @@ def called(verb: str, argv: list[str], cli: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_names_are_the_same_on_both_sides(verb):
-    options = {p.name for p in main.commands[verb].params} - {"as_json"}
+    options = {p.name for p in main.commands[verb].params if p.expose_value} - {"as_json"}
     assert options == set(parameters(verb))
     assert "--json" in {o for p in main.commands[verb].params for o in p.opts}
 

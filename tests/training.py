@@ -86,6 +86,7 @@ def trainer(
     return cls(
         loaded,
         training_arguments(chosen, parse_set(options), checkpoints=folder, seed=seed, loaders=0),
+        recipe=chosen,
         data=TrainingData(data.splits["train"], data.labels, size_hw=chosen.size_hw, augment=chosen.augment, seed=seed),
         validation=data.splits["validation"],
         callbacks=callbacks,

@@ -11,6 +11,7 @@ from labelsync.cli.evaluate import evaluate
 from labelsync.cli.predict import predict
 from labelsync.cli.pull import pull
 from labelsync.cli.push import push
+from labelsync.cli.show_recipe import show_recipe
 from labelsync.cli.train import train
 
 
@@ -23,5 +24,5 @@ def main() -> None:
     """
 
 
-for command in (pull, diff, convert, check, push, train, evaluate, predict, demo):
+for command in (pull, diff, convert, check, push, show_recipe, train, evaluate, predict, demo):
     main.add_command(command)

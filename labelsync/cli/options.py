@@ -47,6 +47,24 @@ status_option = click.option(
 )
 
 
+# What `train` and `show-recipe` put in place of a recipe's own values.
+_RECIPE_OPTIONS = (
+    click.option("--epochs", type=float, help="Passes over the train split; by default the recipe's."),
+    click.option("--batch-size", type=int, help="Images per step and process; by default the recipe's."),
+    click.option("--learning-rate", type=float, help="The highest learning rate; by default the recipe's."),
+    click.option("--image-size", help="512, or 384x512 for height x width; by default the recipe's."),
+    click.option("--patience", type=int, help="End after so many evaluations that find nothing better; 0 = never."),
+    click.option("--seed", type=int, help="Of head, order, augmentation and dropout; by default the recipe's."),
+)
+
+
+def recipe_options(command: FC) -> FC:
+    """The options that replace values of a recipe, in their order."""
+    for option in reversed(_RECIPE_OPTIONS):
+        command = option(command)
+    return command
+
+
 def out_option(what: str, *, required: bool = True, default: Path | None = None) -> Callable[[FC], FC]:
     """`--out PATH`, the folder or file a verb leaves."""
     return click.option(

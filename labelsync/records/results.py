@@ -1,6 +1,7 @@
 """What the verbs return and their commands print."""
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -58,14 +59,27 @@ class PushRecord:
 
 
 @dataclass(frozen=True)
+class RecipeRecord:
+    """`show-recipe`: every knob with its value. `toml` is a recipe file that says the same, with a comment on each."""
+
+    recipe: str
+    knobs: dict[str, Any]
+    toml: str
+
+
+@dataclass(frozen=True)
 class TrainRecord:
-    """`train`: a model folder. `mean_iou` is the kept best model's on the validation split."""
+    """`train`: a model folder. `mean_iou` is the kept best model's on the validation split.
+
+    `head` = what became of the class head: "fresh", "kept", or "7 of 12 classes carried over".
+    """
 
     path: str
     model: str
     dataset: str
     dataset_digest: str
     num_labels: int
+    head: str
     parameters: int
     steps: int
     epochs: float

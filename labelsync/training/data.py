@@ -18,7 +18,7 @@ from labelsync.labels import LabelMap
 from labelsync.pixels.image import decode_image
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.release import Row
-from labelsync.training.augment import RGB, apply, draw
+from labelsync.training.augment import RGB, apply, draw, generator, settled
 from labelsync.training.knobs import Augment
 
 Key = tuple[int, int]
@@ -55,16 +55,21 @@ class TrainingData(Dataset[Item | LabelsyncError]):
     def __getitem__(self, key: Key) -> Item | LabelsyncError:
         epoch, index = key
         try:
-            image, label = decode(self.rows[index], self.labels)
+            image, label = decode(self.rows[index % len(self.rows)], self.labels)
         except LabelsyncError as e:
             return e
-        drawn = draw(self.augment, seed=self.seed, epoch=epoch, index=index)
+        drawn = settled(
+            draw(self.augment, seed=self.seed, epoch=epoch, index=index), label, most=self.augment.max_class_share
+        )
         pixels, ids = apply(image, label, drawn, size_hw=self.size_hw, fill=self.fill)
         return pixels, to_model_ids(ids, self.labels)
 
 
 class EpochSampler(Sampler[Key]):
     """Keys (epoch, index) of every sample once, in an order drawn from (seed, epoch) alone.
+
+    With `factors`, still as many keys, but an image comes as often as its factor says. Of an image that comes again the
+    index is higher by `length` each time, so that every copy is varied in its own way.
 
     Where the last batch would be a single image, the first image of the order comes again: batch norms over a pooled
     1 x 1 map, which six of the eight architectures have, refuse a single value.
@@ -73,9 +78,10 @@ class EpochSampler(Sampler[Key]):
     the Trainer call on some of their wrappers and not on others, and with other numbers.
     """
 
-    def __init__(self, length: int, *, seed: int, batch_size: int = 1) -> None:
+    def __init__(self, length: int, *, seed: int, batch_size: int = 1, factors: Sequence[float] | None = None) -> None:
         self.length = length
         self.seed = seed
+        self.factors = factors
         self.again = 1 if batch_size > 1 and length % batch_size == 1 else 0
         self.epoch = 0
 
@@ -85,7 +91,16 @@ class EpochSampler(Sampler[Key]):
     def __iter__(self) -> Iterator[Key]:
         epoch = self.epoch
         indices = order(self.length, seed=self.seed, epoch=epoch)
+        if self.factors is not None:
+            indices = self._repeated(indices, epoch)
         return iter([(epoch, index) for index in [*indices, *indices[: self.again]]])
+
+    def _repeated(self, indices: list[int], epoch: int) -> list[int]:
+        """The indices of an epoch in which image i comes as often as its factor says."""
+        copies = whole_copies(self.factors, indices, generator(f"labelsync repeat {self.seed} {epoch}").random())
+        keys = {index + self.length * copy for index in indices for copy in range(copies[index])}
+        highest = self.length * max(copies, default=0)
+        return [key for key in order(highest, seed=self.seed, epoch=epoch) if key in keys]
 
 
 def order(length: int, *, seed: int, epoch: int) -> list[int]:
@@ -98,6 +113,21 @@ def order(length: int, *, seed: int, epoch: int) -> list[int]:
         return digest.digest()
 
     return sorted(range(length), key=rank)
+
+
+def whole_copies(factors: Any, order: Sequence[int], offset: float) -> list[int]:
+    """Copies of each image, in all as many as there are images, each within one of its share of them.
+
+    Systematic sampling: the shares are laid end to end along `order`, and every whole number plus `offset` (0..1)
+    falls into one of them. Alike factors give one copy each.
+    """
+    shares = np.asarray(factors, np.float64) * (len(order) / float(np.sum(factors)))
+    ends = np.round(np.cumsum(shares[list(order)]), 9) + offset
+    marks = np.floor(ends).astype(np.int64)
+    marks[-1] = len(order)  # what rounding left
+    copies = np.zeros(len(order), np.int64)
+    copies[list(order)] = np.diff(marks, prepend=0)
+    return [int(n) for n in copies]
 
 
 def collate(items: Sequence[Item | LabelsyncError]) -> dict[str, Any]:
@@ -117,23 +147,32 @@ def decode(row: Row, labels: LabelMap) -> tuple[npt.NDArray[np.uint8], npt.NDArr
     Raises:
         DatasetError: not decodable, of two sizes, or with a value outside the class list; the sample is named.
     """
-    named = f"sample {row.name} ({row.uuid})" if row.uuid and row.uuid != row.name else f"sample {row.name}"
     try:
-        image, label = decode_image(row.image), decode_semantic(row.label)
+        image = decode_image(row.image)
     except BitmapError as e:
-        raise DatasetError(f"{named}: {e.message}", hint="convert the release again") from None
+        raise DatasetError(f"{_named(row)}: {e.message}", hint="convert the release again") from None
+    label = decode_label(row, labels)
     if image.shape[:2] != label.shape:
         raise DatasetError(
-            f"{named}: the image is {_hw(image.shape)} and its label {_hw(label.shape)}",
+            f"{_named(row)}: the image is {_hw(image.shape)} and its label {_hw(label.shape)}",
             hint="correct that sample, or leave it out",
         )
+    return image, label
+
+
+def decode_label(row: Row, labels: LabelMap) -> npt.NDArray[Any]:
+    """A row's (H, W) disk ids. Raises DatasetError as `decode`."""
+    try:
+        label = decode_semantic(row.label)
+    except BitmapError as e:
+        raise DatasetError(f"{_named(row)}: {e.message}", hint="convert the release again") from None
     highest = int(label.max(initial=0))
     if highest > labels.num_labels:
         raise DatasetError(
-            f"{named}: its label holds the value {highest}, and the classes are 1 to {labels.num_labels}",
+            f"{_named(row)}: its label holds the value {highest}, and the classes are 1 to {labels.num_labels}",
             hint="check id2label.json, or convert the release again",
         )
-    return image, label
+    return label
 
 
 def to_model_ids(ids: npt.NDArray[Any], labels: LabelMap) -> torch.Tensor:
@@ -149,6 +188,10 @@ def require_labelled(rows: Sequence[Row], labels: LabelMap, *, split: str) -> No
         raise DatasetError(
             f"no pixel of the {split} split is labelled", hint="look at the labels, or convert with other splits"
         )
+
+
+def _named(row: Row) -> str:
+    return f"sample {row.name} ({row.uuid})" if row.uuid and row.uuid != row.name else f"sample {row.name}"
 
 
 def _hw(shape: tuple[int, ...]) -> str:

@@ -25,6 +25,8 @@ from labelsync.training.process import (
     wait_for_everyone,
     writing,
 )
+from labelsync.training.publish import Publisher
+from labelsync.training.rarity import require_known_classes
 from labelsync.training.recipe import load_recipe, settings
 from labelsync.training.run import Run
 
@@ -39,16 +41,21 @@ def train(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     image_size: str | None = None,
-    seed: int = 0,
+    patience: int | None = None,
+    seed: int | None = None,
     set: tuple[str, ...] = (),  # named as its flag
+    report_to: tuple[str, ...] = (),
+    pictures: int = 6,
+    push_to_hub: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> TrainRecord:
     """Fine-tune a segmentation model on a dataset's train split; keep the best one by mean IoU on its validation split.
 
     Leaves a run folder: the model (weights, config, image processor, id2label.json) as `from_pretrained` and `pipeline`
-    read it, README.md (model card), metrics.jsonl (every evaluation), checkpoints/ and manifest.json. A run that is
-    finished already, with the same dataset, model and settings, is not repeated.
+    read it, README.md (model card), metrics.jsonl (every evaluation), pictures/, checkpoints/ and manifest.json. A run
+    that is finished already, with the same dataset, model and settings, is not repeated. `accelerate launch -m
+    labelsync train ...` trains in several processes, on several GPUs or machines.
 
     Args:
         dataset: a dataset folder, or a Hub id "user/name[@revision]".
@@ -59,8 +66,13 @@ def train(
         batch_size: images per step and process.
         learning_rate: the highest one.
         image_size: what images are resized to, "512" or "384x512" (height x width).
+        patience: evaluations without a better mean IoU after which the run ends; 0 = never.
         seed: of the class head, the order of samples, augmentation and dropout.
         set: "name=value" of further TrainingArguments fields.
+        report_to: trackers that the Trainer knows, such as "tensorboard" and "wandb"; their packages must be installed.
+        pictures: number of validation samples that are drawn after every evaluation, always the same ones.
+        push_to_hub: "user/name" of a model repo that gets the best model so far at every save. A failure of the Hub is
+            a line on stderr and is tried again at the next save.
         resume: go on from the last whole checkpoint in `out`. The result is that of the uninterrupted run.
         overwrite: delete the run in `out`, and start anew.
 
@@ -68,39 +80,44 @@ def train(
         OptionError: a setting that cannot be used.
         DatasetNotFound, DatasetError: no dataset; a split is missing, empty or without labels; a row cannot be used.
         TaxonomyError: a single class.
+        AuthError: `push_to_hub`, and nobody is logged in.
         ModelNotFound, ModelError: no model, one that does not fit, or no memory for it.
         OutputExists, OutputLocked: something else lies at `out`, or somebody is writing there.
         KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
     """
     started = time.perf_counter()
     shown, out = Path(out), Path(out).expanduser().resolve()
-    chosen = load_recipe(
-        recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, image_size=image_size
-    )
+    flags = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "image_size": image_size}
+    chosen = load_recipe(recipe, **flags, patience=patience, seed=seed)
     fields = parse_set(set)
+    publisher = _publisher(push_to_hub)
     with writing(out), own_randomness(), quiet():
         require_usable(out, resume=resume, overwrite=overwrite)
-        arguments = training_arguments(chosen, fields, checkpoints=out / CHECKPOINTS, seed=seed, loaders=loaders())
+        arguments = training_arguments(
+            chosen, fields, checkpoints=out / CHECKPOINTS, seed=chosen.seed, loaders=loaders(), report_to=report_to
+        )
         data = load(dataset)
         splits = _splits(data)
-        loaded = new_model(model, data.labels, image_size=chosen.size_hw, seed=seed)
+        require_known_classes(chosen.loss.class_weights, data.labels)
+        loaded = new_model(model, data.labels, image_size=chosen.size_hw, seed=chosen.seed)
         with step_errors(chosen):
             _require_fit(loaded, chosen)
         identity = Identity(
             inputs={"dataset": data.digest, "model": loaded.digest},
             settings={
                 "recipe": settings(chosen),
-                "seed": seed,
+                "seed": chosen.seed,
                 "set": result_settings(fields),
                 "processes": processes(),
             },
         )
         folder = _open(out, identity, overwrite=overwrite)
         names = {"model": short_name(model), "dataset": short_name(dataset)}
-        manifest = (
-            folder.finished or Run(folder, identity, data, splits, loaded, chosen, arguments, names=names).execute()
-        )
-    numbers = ("parameters", "steps", "epochs", "best_step", "mean_iou", "train_loss")
+        run = Run(folder, identity, data, splits, loaded, chosen, arguments, names, pictures, publisher)
+        manifest = folder.finished or run.execute()
+        if publisher and rank() == 0:
+            publisher.send(out, message=f"Step {manifest.summary['best_step']}: the best of the finished run")
+    numbers = ("head", "parameters", "steps", "epochs", "best_step", "mean_iou", "train_loss")
     return TrainRecord(
         path=str(shown),
         model=str(model),
@@ -111,6 +128,14 @@ def train(
         seconds=round(time.perf_counter() - started, 1),
         digest=manifest.digest,
     )
+
+
+def _publisher(repo_id: str | None) -> Publisher | None:
+    if repo_id is None:
+        return None
+    publisher = Publisher(repo_id)
+    publisher.check()
+    return publisher
 
 
 def _splits(data: LabeledDataset) -> tuple[Sequence[Row], Sequence[Row]]:
