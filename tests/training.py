@@ -77,6 +77,7 @@ def trainer(
     callbacks: tuple[Any, ...] = (),
     cls: type[SegmentationTrainer] = SegmentationTrainer,
     data: LabeledDataset | None = None,
+    factors: list[float] | None = None,
     **replaced: Any,
 ) -> SegmentationTrainer:
     """A trainer whose checkpoints go to `folder`; its model is drawn from `model_seed`."""
@@ -89,6 +90,7 @@ def trainer(
         recipe=chosen,
         data=TrainingData(data.splits["train"], data.labels, size_hw=chosen.size_hw, augment=chosen.augment, seed=seed),
         validation=data.splits["validation"],
+        factors=factors,
         callbacks=callbacks,
     )
 

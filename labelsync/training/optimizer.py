@@ -23,7 +23,7 @@ def norm_parameters(model: nn.Module) -> set[str]:
 
 def head_parameters(model: PreTrainedModel) -> set[str]:
     """Names of the parameters outside the backbone: the decoder, its neck and auxiliary heads."""
-    backbone = f"{model.base_model_prefix}."
+    backbone = tuple({f"{model.base_model_prefix or 'backbone'}.", "backbone."})  # UPerNet's has no prefix
     return {name for name, _ in model.named_parameters() if not name.startswith(backbone)}
 
 
