@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
@@ -225,6 +226,7 @@ class SegmentationTrainer(Trainer):
         segmenter = Segmenter(self.loaded, batch_size=self.args.eval_batch_size)
         mine = _Every(self.validation, self.accelerator.process_index, self.accelerator.num_processes)
         with _in_full_precision(self.loaded.model), self._as_kept():
+            self._share_statistics()
             counted = self._pooled(count(segmenter, mine, self.labels)[0])
             if self.pictures is not None and self.is_world_process_zero():
                 self.pictures.draw(segmenter, step=self.state.global_step)
@@ -238,6 +240,16 @@ class SegmentationTrainer(Trainer):
     def _as_kept(self) -> AbstractContextManager[None]:
         """The model is what is evaluated and kept: its average, where the recipe asks for one."""
         return self.average.in_place() if self.average else nullcontext()
+
+    def _share_statistics(self) -> None:
+        """Every process gets the first one's norm statistics, which are those that are saved.
+
+        Each has statistics of its own batches since its last forward pass, so that the pooled scores would be of models
+        that nobody has. Training does the same at its next forward pass.
+        """
+        if self.args.world_size > 1:
+            for buffer in self.loaded.model.buffers():
+                buffer.copy_(broadcast(buffer, from_process=0))
 
     def _pooled(self, counts: Counts) -> Counts:
         if self.args.world_size == 1:
