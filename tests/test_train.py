@@ -1,5 +1,6 @@
 """`train` as a user runs it: the real command on a real dataset folder with a tiny SegFormer."""
 
+import io
 import json
 import math
 import multiprocessing
@@ -16,15 +17,19 @@ import pytest
 import torch
 import yaml
 from click.testing import Result
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 from transformers.utils import logging as transformers_logging
 
 from labelsync import store
 from labelsync.dataset.convert import convert
+from labelsync.deploy.predict import predict
 from labelsync.errors import DatasetError, LabelsyncError, ModelError, OptionError, OutputExists, OutputLocked
+from labelsync.evaluation import evaluate as evaluate_module
 from labelsync.evaluation.evaluate import evaluate
 from labelsync.model.load import load_model
+from labelsync.pixels.image import encode_png
 from labelsync.pixels.semantic import decode_semantic, encode_semantic
 from labelsync.records.release import Row
 from labelsync.records.results import TrainRecord
@@ -32,6 +37,7 @@ from labelsync.records.text import from_json
 from labelsync.release.pull import pull
 from labelsync.training import finetune, run
 from labelsync.training.card import model_card
+from labelsync.training.data import TrainingData
 from labelsync.training.finetune import train
 from labelsync.training.trainer import SegmentationTrainer
 from tests.models import ARCHITECTURES, label_map, tiny_config, tiny_segformer
@@ -539,14 +545,46 @@ def test_batches_without_a_label_give_no_nan(train_on: Callable[..., TrainRecord
     "name",
     [pytest.param(a, marks=() if a in ("beit", "upernet") else pytest.mark.slow) for a in ARCHITECTURES],
 )
-def test_every_architecture_is_trained_and_kept_whole(
-    train_on: Callable[..., TrainRecord], tmp_path: Path, name: str
+def test_every_architecture_is_trained_kept_whole_and_used(
+    train_on: Callable[..., TrainRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     tiny_config(name).save_pretrained(tmp_path / name)
     record = train_on(dataset(), model=tmp_path / name, epochs=1, batch_size=4, image_size="64")  # the last batch: one
     assert record.steps == 4
     best = load_model(Path(record.path) / "checkpoints" / "checkpoint-4", device="cpu").model
     assert different(best, load_model(record.path, device="cpu").model) == []
+    labels = dataset().labels
+    other = finetune.new_model(record.path, labels, image_size=(64, 64), seed=5)
+    assert other.head == "kept" and different(other.model, best) == []
+    monkeypatch.setattr(evaluate_module, "load", lambda source: dataset())
+    evaluation = evaluate(record.path, dataset="acme/drawn", split="validation", out=tmp_path / "e", device="cpu")
+    assert evaluation.mean_iou == record.mean_iou
+    (tmp_path / "images").mkdir()
+    for row, side in zip(rows(2), (33, 127), strict=True):  # odd sizes
+        Image.open(io.BytesIO(row.image)).resize((side, side - 8)).save(tmp_path / "images" / row.name)
+    predicted = predict(record.path, images=(str(tmp_path / "images"),), out=tmp_path / "p", device="cpu")
+    assert (predicted.images, predicted.failed) == (2, {})
+
+
+@pytest.mark.parametrize("name", ["beit", "data2vec-vision", "dpt", "upernet"])
+def test_an_auxiliary_head_is_trained_and_without_labels_says_no_nan(tmp_path: Path, name: str) -> None:
+    """The models' own loss trains it too, at `auxiliary_loss_weight`; its classes are rows of the saved head."""
+    config = tiny_config(name)
+    assert config.use_auxiliary_head and config.auxiliary_loss_weight == 0.4
+    config.save_pretrained(tmp_path / name)
+    of = trainer(tmp_path / "run", batch_size=4, image_size="64")
+    loaded = finetune.new_model(tmp_path / name, of.labels, image_size=(64, 64), seed=0)
+    of = SegmentationTrainer(loaded, of.args, recipe=of.recipe, data=of.data, validation=of.validation, callbacks=())
+    batch = of.get_batch_samples(iter(of.get_train_dataloader()), 1, of.args.device)[0][0]
+    pixels = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
+    loss = of.compute_loss(loaded.model.train(), batch | {"pixel_values": pixels + 90})
+    loss.backward()
+    heads = {n: p.grad for n, p in loaded.model.named_parameters() if n.startswith("auxiliary_head.")}
+    assert heads and all(grad is not None and grad.abs().sum() > 0 for n, grad in heads.items() if "classifier" in n)
+    nothing = torch.full_like(batch["labels"], 255)
+    assert of.compute_loss(loaded.model, {"pixel_values": pixels, "labels": nothing}).item() == 0
+    of.close()
+    assert not loaded.model.auxiliary_head._forward_hooks
 
 
 def test_batch_norms_that_refuse_one_image_say_so(train_on: Callable[..., TrainRecord], tmp_path: Path) -> None:
@@ -604,6 +642,93 @@ def test_a_full_disk_is_an_output_error_and_the_run_can_go_on(
             quick(data, out=tmp_path / "run", model=start)
     assert "--resume" in caught.value.hint
     assert quick(data, out=tmp_path / "run", model=start, resume=True).digest == done.digest
+
+
+def test_images_of_every_kind_and_size_are_trained_on(train_on: Callable[..., TrainRecord]) -> None:
+    """Grey, alpha, CMYK and 16-bit images, smaller than the crop or of one row of pixels; one validation image."""
+    data = dataset(7, 1)
+    images = []
+    for kind, row in zip(("L", "RGBA", "CMYK", "I;16", "P", "1", "LA"), data.splits["train"], strict=True):
+        picture = Image.open(io.BytesIO(row.image))
+        grey = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+        file = io.BytesIO()
+        (Image.fromarray(grey) if kind == "I;16" else picture.convert("L").convert(kind)).save(
+            file, "TIFF" if kind == "CMYK" else "PNG"
+        )
+        images.append(file.getvalue())
+    small = [(Image.new("RGB", (w, h)), np.full((h, w), 2, np.uint8)) for w, h in ((5, 3), (40, 1))]
+    data.splits["train"][:] = [  # type: ignore[index]
+        Row(r.name, r.uuid, i, r.label) for r, i in zip(data.splits["train"], images, strict=True)
+    ] + [Row(f"t{n}.png", f"t{n}", encode_png(np.asarray(i)), encode_semantic(b)) for n, (i, b) in enumerate(small)]
+    record = train_on(data, recipe="quality", set=("eval_strategy=epoch", "save_strategy=epoch"))
+    assert record.mean_iou is not None and math.isfinite(record.train_loss)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_train_split_of_one_image_is_trained_on(train_on: Callable[..., TrainRecord], batch_size: int) -> None:
+    record = train_on(dataset(1, 1), batch_size=batch_size)
+    assert record.steps == 2 and math.isfinite(record.train_loss)
+
+
+def test_the_quality_recipe_is_the_same_run_twice(data: Path, start: Path, tmp_path: Path) -> None:
+    """With averaged weights, limited crops, class weights and head rates: the same bytes, also after a kill."""
+
+    def kill() -> None:
+        raise SystemExit(137)
+
+    knobs: dict[str, Any] = {"recipe": "quality", "epochs": 2, "set": ("eval_steps=2", "save_steps=2")}
+    whole = quick(data, out=tmp_path / "whole", model=start, **knobs)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted(patch, step=7, with_=kill)
+        with pytest.raises(SystemExit):
+            quick(data, out=tmp_path / "run", model=start, **knobs)
+    assert quick(data, out=tmp_path / "run", model=start, resume=True, **knobs).digest == whole.digest
+    found = evaluate(whole.path, dataset=data, split="validation", out=tmp_path / "e", device="cpu")
+    assert found.mean_iou == whole.mean_iou
+
+
+def test_a_class_weight_of_no_class_ends_before_anything_is_written(
+    train_on: Callable[..., TrainRecord], tmp_path: Path
+) -> None:
+    recipe = (
+        'image_size = "32"\nepochs = 1\nbatch_size = 2\nlearning_rate = 0.1\n[loss]\nclass_weights = { cra = 2.0 }\n'
+    )
+    (tmp_path / "r.toml").write_text(recipe)
+    with pytest.raises(OptionError, match="class_weights has 'cra'"):
+        train_on(dataset(), recipe=tmp_path / "r.toml")
+    assert not (tmp_path / "run").exists()
+
+
+def test_rare_images_come_oftener_in_a_real_run(
+    train_on: Callable[..., TrainRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def getitem(self: TrainingData, key: tuple[int, int]) -> Any:
+        seen.append(key[1] % 8)
+        return load(self, key)
+
+    seen: list[int] = []
+    load = TrainingData.__getitem__
+    monkeypatch.setattr(TrainingData, "__getitem__", getitem)
+    data = dataset(8, 2, labels=label_map("sky", "road", "car", "tram"))
+    rare = decode_semantic(data.splits["train"][5].label).copy()
+    rare[20:, :20] = 4
+    row = data.splits["train"][5]
+    data.splits["train"][5] = Row(row.name, row.uuid, row.image, encode_semantic(rare))  # type: ignore[index]
+    recipe = 'image_size = "32"\nepochs = 8\nbatch_size = 4\nlearning_rate = 0.001\nrepeat_rare = 1.0\n'
+    (tmp_path / "r.toml").write_text(recipe)
+    train_on(data, recipe=tmp_path / "r.toml", epochs=8, batch_size=4, pictures=0)
+    counts = np.bincount(seen, minlength=8)
+    assert counts.sum() == 64  # sqrt(8) times as often as each of the seven others
+    assert counts[5] == pytest.approx(64 * 8**0.5 / (7 + 8**0.5), abs=2)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_leaves_a_plain_one(train_on: Callable[..., TrainRecord], tmp_path: Path) -> None:
+    recipe = 'image_size = "32"\nepochs = 1\nbatch_size = 2\nlearning_rate = 0.001\ncompile = true\nema = 0.9\n'
+    (tmp_path / "r.toml").write_text(recipe)
+    record = train_on(dataset(8, 2), recipe=tmp_path / "r.toml", set=("torch_compile_backend=eager", "use_cpu=true"))
+    assert not [k for k in load_file(Path(record.path) / "model.safetensors") if "_orig_mod" in k]
+    assert load_model(record.path, device="cpu").names == ("sky", "road", "car")
 
 
 # -------------------------------------------------------------------- the step

@@ -14,12 +14,16 @@ class Train(click.Command):
     """With --show-recipe, which asks about the other flags and needs neither DATASET nor --out."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """Print the recipe and exit if that is what is asked."""
+        """Hand those flags that `show-recipe` has to it and exit, if that is what is asked."""
         given, _, _ = self.make_parser(ctx).parse_args(list(args))
-        if given.get("show_recipe"):
-            names = {p.name for p in show_recipe.params}
-            values = {p.name: p.process_value(ctx, given.get(p.name)) for p in self.params if p.name in names}
-            ctx.invoke(show_recipe, **values)
+        if given.get("show_recipe") is True:
+            argv = [given["recipe"]] if isinstance(given.get("recipe"), str) else []
+            for option in (p for p in show_recipe.params if isinstance(p, click.Option)):
+                value = given.get(option.name)
+                argv += [option.opts[0]] if value is True else []
+                argv += [option.opts[0], value] if isinstance(value, str) else []
+            with show_recipe.make_context("show-recipe", argv, parent=ctx) as asked:
+                show_recipe.invoke(asked)
             ctx.exit()
         return super().parse_args(ctx, args)
 

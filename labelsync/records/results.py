@@ -1,7 +1,6 @@
 """What the verbs return and their commands print."""
 
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True)
@@ -60,10 +59,14 @@ class PushRecord:
 
 @dataclass(frozen=True)
 class RecipeRecord:
-    """`show-recipe`: every knob with its value. `toml` is a recipe file that says the same, with a comment on each."""
+    """`show-recipe`: a recipe as it takes effect.
+
+    `knobs` = name -> value as TOML writes it, those of a table as "augment.flip"; `toml` = a recipe file that says the
+    same, with a comment on each.
+    """
 
     recipe: str
-    knobs: dict[str, Any]
+    knobs: dict[str, str]
     toml: str
 
 

@@ -34,31 +34,30 @@ def show_recipe(
     """
     flags = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "image_size": image_size}
     chosen = load_recipe(recipe, **flags, patience=patience, seed=seed)
-    knobs = json.loads(json.dumps(dataclasses.asdict(chosen)))
-    knobs.pop("epochs" if chosen.steps else "steps")  # a recipe has one of them
+    knobs = {
+        f"{table}.{name}".lstrip("."): _value(value) for table, of in _tables(chosen) for name, value in of.items()
+    }
     return RecipeRecord(str(recipe), knobs, toml(chosen))
 
 
 def toml(recipe: Recipe) -> str:
     """The recipe as TOML, a comment above each knob."""
-    skipped = "epochs" if recipe.steps else "steps"
-    fields = [f.name for f in dataclasses.fields(Recipe) if f.name != skipped]
-    tables = [name for name in fields if dataclasses.is_dataclass(getattr(recipe, name))]
-    lines = _knobs(recipe, [name for name in fields if name not in tables])
-    for name in tables:
-        table = getattr(recipe, name)
-        lines += ["", f"[{name}]", *_knobs(table, [f.name for f in dataclasses.fields(table)])]
+    lines: list[str] = []
+    for table, values in _tables(recipe):
+        lines += ["", f"[{table}]"] if table else []
+        hints = get_type_hints(type(getattr(recipe, table) if table else recipe), include_extras=True)
+        for name, value in values.items():
+            said = next((m for m in getattr(hints[name], "__metadata__", ()) if isinstance(m, str)), "")
+            lines += [*(f"# {line}" for line in textwrap.wrap(said, _WIDTH)), f"{name} = {_value(value)}"]
     return "\n".join(lines) + "\n"
 
 
-def _knobs(of: Any, names: list[str]) -> list[str]:
-    hints = get_type_hints(type(of), include_extras=True)
-    lines = []
-    for name in names:
-        said = next((m for m in getattr(hints[name], "__metadata__", ()) if isinstance(m, str)), "")
-        lines += [f"# {line}" for line in textwrap.wrap(said, _WIDTH)]
-        lines.append(f"{name} = {_value(getattr(of, name))}")
-    return lines
+def _tables(recipe: Recipe) -> list[tuple[str, dict[str, Any]]]:
+    """("", the knobs outside of any table) and each table with its own. Of epochs and steps, the one that counts."""
+    values = {f.name: getattr(recipe, f.name) for f in dataclasses.fields(recipe)}
+    values.pop("epochs" if recipe.steps else "steps")
+    tables = {"augment": dataclasses.asdict(recipe.augment), "loss": dataclasses.asdict(recipe.loss)}
+    return [("", {name: value for name, value in values.items() if name not in tables}), *tables.items()]
 
 
 def _value(value: Any) -> str:

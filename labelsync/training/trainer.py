@@ -9,7 +9,7 @@ import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from transformers.trainer_callback import PrinterCallback
 from labelsync.errors import LabelsyncError, OptionError, OutputError
 from labelsync.evaluation.confusion import Counts
 from labelsync.evaluation.evaluate import count
-from labelsync.evaluation.scores import Scores, scores
+from labelsync.evaluation.scores import scores
 from labelsync.labels import LabelMap
 from labelsync.model.load import LoadedModel, save_model
 from labelsync.model.preprocess import normalize
@@ -36,6 +36,7 @@ from labelsync.training.callbacks import Averaging, Epoch
 from labelsync.training.data import EpochSampler, TrainingData, collate
 from labelsync.training.knobs import Recipe
 from labelsync.training.loss import Criterion
+from labelsync.training.measure import Every, in_full_precision, named
 from labelsync.training.optimizer import norm_parameters, raise_head, step_schedule
 from labelsync.training.pictures import Pictures
 
@@ -224,8 +225,8 @@ class SegmentationTrainer(Trainer):
         """
         start = time.perf_counter()
         segmenter = Segmenter(self.loaded, batch_size=self.args.eval_batch_size)
-        mine = _Every(self.validation, self.accelerator.process_index, self.accelerator.num_processes)
-        with _in_full_precision(self.loaded.model), self._as_kept():
+        mine = Every(self.validation, self.accelerator.process_index, self.accelerator.num_processes)
+        with in_full_precision(self.loaded.model), self._as_kept():
             self._share_statistics()
             counted = self._pooled(count(segmenter, mine, self.labels)[0])
             if self.pictures is not None and self.is_world_process_zero():
@@ -307,45 +308,6 @@ class SegmentationTrainer(Trainer):
     def best_checkpoint(self) -> Path:
         """The checkpoint with the highest mean_iou; found by its step, since a run folder may have been moved."""
         return self.root / f"checkpoint-{self.state.best_global_step}"
-
-
-def named(result: Scores, labels: LabelMap) -> dict[str, float]:
-    """Scores under the names that trackers and metrics.jsonl show."""
-    per_class = {f"iou_{n}": float(v) for n, v in zip(labels.names, result.per_category_iou, strict=True)}
-    per_class |= {f"accuracy_{n}": float(v) for n, v in zip(labels.names, result.per_category_accuracy, strict=True)}
-    return {
-        "mean_iou": result.mean_iou,
-        "mean_accuracy": result.mean_accuracy,
-        "overall_accuracy": result.overall_accuracy,
-        **per_class,
-    }
-
-
-@contextmanager
-def _in_full_precision(model: torch.nn.Module) -> Iterator[None]:
-    """Without the autocast that accelerate puts around `forward`, as an attribute of the object."""
-    cast = model.__dict__.pop("forward", None)
-    try:
-        yield
-    finally:
-        if cast is not None:
-            model.__dict__["forward"] = cast
-
-
-class _Every(Sequence[Row]):
-    """Rows `start`, `start + step`, ... of a sequence, none of them read before it is asked for."""
-
-    def __init__(self, rows: Sequence[Row], start: int, step: int) -> None:
-        self.rows = rows
-        self.at = range(start, len(rows), step)
-
-    def __len__(self) -> int:
-        return len(self.at)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self.rows[i] for i in self.at[index]]
-        return self.rows[self.at[index]]
 
 
 def _ignore_interrupts(worker: int) -> None:  # noqa: ARG001 - a loading process's number
