@@ -14,8 +14,9 @@ from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
 from labelsync.dataset.split import Assignment
-from labelsync.labels import BACKGROUND, LabelMap, TaxonomyChanges
+from labelsync.labels import BACKGROUND, LabelMap
 from labelsync.records.release import Ledger, Release
+from labelsync.taxonomy import TaxonomyChanges
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 

@@ -10,8 +10,9 @@ from labelsync.dataset.source import DatasetFiles, find_dataset
 from labelsync.dataset.split import FRACTIONS, GROUP_BY, Assignment, check_fractions
 from labelsync.dataset.split_file import read_given
 from labelsync.errors import OptionError
-from labelsync.labels import Category, LabelMap, TaxonomyChanges, Unlabeled, from_categories
+from labelsync.labels import LabelMap, Unlabeled, from_categories
 from labelsync.release.parse import check_status
+from labelsync.taxonomy import Category, TaxonomyChanges
 
 COLUMNS = ("pixel_values,label", "image,label")
 FORMATS = ("parquet", "bitmaps")

@@ -11,8 +11,8 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from labelsync.errors import OptionError, ReleaseFormatError
-from labelsync.labels import Category, Color
 from labelsync.records.release import Annotation, Label, Release, Sample
+from labelsync.taxonomy import Category, Color
 
 SUPPORTED = ("segmentation-bitmap", "segmentation-bitmap-highres")
 
