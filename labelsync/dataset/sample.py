@@ -32,6 +32,7 @@ class LabelledSample:
         stem: a file name made of the uuid, harmless on every system.
         bitmap: None where nothing was drawn.
         annotations: (id in the bitmap, category id) of each.
+        dataset: the Segments.ai dataset whose category ids those are.
     """
 
     uuid: str
@@ -41,6 +42,7 @@ class LabelledSample:
     image: File
     bitmap: File | None
     annotations: tuple[tuple[int, int], ...]
+    dataset: str = ""
 
 
 @dataclass(frozen=True)
@@ -70,9 +72,17 @@ def convert_sample(sample: LabelledSample, labels: LabelMap) -> tuple[LedgerRow,
     except BitmapError as e:
         return row("failed", e.message), None
     pixels = np.bincount(bitmap.ravel(), minlength=labels.num_labels + 1).astype(np.int64)
-    if pixels[0] == bitmap.size:  # never under unlabeled="class": there 0 is not drawn
-        return row("empty", "no pixel is labelled" if sample.annotations else "it has no annotations"), None
+    if pixels[0] == bitmap.size:  # under unlabeled="class" only where all of it is of dropped categories
+        return row("empty", _why_empty(sample, labels)), None
     return row("converted"), Converted(sample, image, encode_semantic(bitmap), pixels)
+
+
+def _why_empty(sample: LabelledSample, labels: LabelMap) -> str:
+    if not sample.annotations:
+        return "it has no annotations"
+    table = labels.category_table(sample.dataset)
+    dropped = not any(table.get(category) for _, category in sample.annotations)
+    return "all its annotations are of dropped categories" if dropped else "no pixel is labelled"
 
 
 def _semantic(sample: LabelledSample, labels: LabelMap, size_hw: tuple[int, int]) -> npt.NDArray[np.uint8 | np.uint16]:
@@ -89,7 +99,7 @@ def _semantic(sample: LabelledSample, labels: LabelMap, size_hw: tuple[int, int]
     if instances.shape != size_hw:
         turned = " (EXIF orientation applied)" if instances.shape == size_hw[::-1] else ""
         raise BitmapError(f"its bitmap is {_hw(instances.shape)}, its image {_hw(size_hw)} pixels high x wide{turned}")
-    classes = instance_classes(sample.annotations, labels.category_table())
+    classes = instance_classes(sample.annotations, labels.category_table(sample.dataset))
     return to_semantic(instances, classes, unlabeled=labels.background_id, dtype=labels.dtype)
 
 
