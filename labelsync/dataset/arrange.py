@@ -95,6 +95,7 @@ class _Slots:
         self.known = known
         self.names = [UNLABELED, *(known.names if known else ())]
         self.named: dict[str, int] = {}
+        self._shared: dict[str, int] = {}  # category name -> the number it has in other datasets
         self.unlabeled = unlabeled
 
     def slot(self, name: str) -> int:
@@ -105,13 +106,16 @@ class _Slots:
 
     def place(self, found: Sequence[Found], file: LabelsFile | None) -> list[int]:
         """The number of the class of each category."""
-        if file is not None:
+        if file is None:
+            self._shared = self._shared_names(found)
+        else:
             self._take_classes(file, found)
         entries = file.entries if file else {}
         said = [next((entries[e] for e in f.entries if e in entries), None) for f in found]
         rest = [f for f, name in zip(found, said, strict=True) if name is None]
         self._rename(rest)
-        refuse_undecided(rest, found, self.known, file)
+        undecided = [f for f in rest if f.category.name not in self._shared]
+        refuse_undecided(undecided, found, self.known, file)
         places = [self._of(f, name, file) for f, name in zip(found, said, strict=True)]
         background = self.slot(BACKGROUND) if self.unlabeled == "class" else 0
         return [background if place is None else place for place in places]
@@ -139,6 +143,16 @@ class _Slots:
             for entry in f.entries if f.pinned else ():
                 before.setdefault(entry, set()).add(f.pinned.class_id if f.pinned else 0)
         return before
+
+    def _shared_names(self, found: Sequence[Found]) -> dict[str, int]:
+        """What an earlier labels file said of a name holds for every dataset: category name -> class number, where the
+        datasets that have it agree."""
+        now = {(f.dataset, f.pinned): f.category.name for f in found if f.pinned}
+        numbers: dict[str, set[int]] = {}
+        for source in self.known.sources if self.known else ():
+            for c in source.categories:
+                numbers.setdefault(now.get((source.dataset, c), c.name), set()).add(c.class_id)
+        return {name: next(iter(of)) for name, of in numbers.items() if len(of) == 1 and not is_unlabeled(name)}
 
     def _rename(self, rest: Sequence[Found]) -> None:
         """Let a class that has its name from a category follow its rename, if all datasets that have it agree."""
@@ -168,6 +182,8 @@ class _Slots:
             return self.slot(name) if joins else pinned.class_id
         if is_unlabeled(name):
             return None
+        if name in self._shared:
+            return self._shared[name]
         return 0 if rest == "drop" else self.slot(name)
 
 

@@ -174,7 +174,8 @@ def _unlabeled(labels: LabelMap, pixels: Sequence[int]) -> str:
     if labels.unlabeled == "class":
         zero = f"{share:.2%} are 0, of categories that were dropped" if pixels[0] else "0 does not occur"
         return f"Pixels that nobody labelled are the class `{BACKGROUND}`; {zero}."
-    return f"{share:.2%} of the pixels are unlabeled (0) and are to be ignored in training and scoring."
+    dropped = "unlabeled or of dropped categories" if _drawn_as(labels, 0) else "unlabeled"
+    return f"{share:.2%} of the pixels are {dropped} (0) and are to be ignored in training and scoring."
 
 
 def _changes(changes: TaxonomyChanges) -> list[str]:
