@@ -1,6 +1,7 @@
 """Class numbers where several datasets or a labels file decide them, through rounds."""
 
 import json
+import re
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +17,8 @@ from labelsync.errors import LabelsyncError, OptionError, TaxonomyError
 from labelsync.labels import BACKGROUND, LabelMap, from_categories
 from labelsync.records.text import from_json, to_json
 from labelsync.taxonomy import Category, TaxonomyChanges
+
+README = Path(__file__).parents[1] / "README.md"
 
 
 def taxonomy(dataset: str, *names: str, ids: Sequence[int] = ()) -> Taxonomy:
@@ -410,3 +413,13 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
     (tmp_path / "labels.toml").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(OptionError, match="is not TOML"):
         read_labels_file(tmp_path / "labels.toml")
+
+
+def test_the_file_in_the_readme_is_one():
+    (text,) = re.findall(r"^```toml\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    city = taxonomy("acme/city", "flat-road", "flat-sidewalk", "human-person", "void-unclear", "object-pole", "sky")
+    harbour = taxonomy("acme/harbour", "object-pole", "flat-crosswalk", "human-rider")
+    labels = first(text, city, harbour)
+    assert labels.names == ("walkable", "road", "human", "pole", "object-pole", "sky")
+    assert labels.category_table("acme/harbour") == {1: 4, 2: 1, 3: 3}
+    assert labels.colors[3].tolist() == [220, 20, 60]
