@@ -102,6 +102,9 @@ def test_two_datasets_may_colour_different_things_alike():
     assert len({c.color for c in labels.classes}) == 2
     again, _ = arrange([b], known=labels)
     assert [c.color for c in again.classes] == [c.color for c in labels.classes]
+    shared = arrange([a, taxonomy("acme/b", "road", ids=(9,))])[0]
+    assert shared.classes[0].color == (1, 1, 2)
+    assert arrange([taxonomy("acme/b", "road", ids=(9,))], known=shared)[0].classes[0].color == (1, 1, 2)
 
 
 def test_a_dataset_that_joins_later_keeps_the_numbers_of_the_first():

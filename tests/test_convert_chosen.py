@@ -309,6 +309,7 @@ def test_samples_are_chosen_by_metadata(tmp_path: Path, cli: Cli, asked: list[st
             assert outcome == "filtered"
             assert reason.startswith("metadata ") or reason.startswith("it has no metadata ")
     assert len(rows_of(tmp_path / "data")) == sum(o == "converted" for o, _ in ledger.values())
+    cli("convert", release, "--out", tmp_path / "data", "--metadata", "lane=0", code=1)  # it is another dataset
     if asked == ["weather=rain", "weather=snow"]:
         assert ledger["frame_0001.jpg"] == ("filtered", "metadata weather is sun")
         assert ledger["frame_0003.jpg"] == ("filtered", "it has no metadata weather")

@@ -127,8 +127,7 @@ class _Slots:
         slots = {n: {slot for e in entries for slot in before.get(e, ())} for n, entries in file.classes.items()}
         for name in file.classes:
             (only,) = slots[name] if len(slots[name]) == 1 else (0,)
-            taken = self.names[only] in file.classes or sum(only in s for s in slots.values()) > 1
-            if name not in self.names[1:] and only and not taken:
+            if name not in self.names[1:] and only and self.names[only] not in file.classes:
                 self.names[only] = name
             self.named[name] = self.slot(name)
 
