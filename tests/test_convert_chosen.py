@@ -168,6 +168,16 @@ def test_a_dataset_joins_in_a_later_round(tmp_path: Path, cli: Cli) -> None:
     assert "Since the earlier round: pole is new." in (tmp_path / "second/README.md").read_text()
 
 
+def test_a_round_of_another_dataset_takes_its_numbers_for_no_renames(tmp_path: Path, cli: Cli) -> None:
+    """Number 1 is road in acme/a and sky in acme/b."""
+    a, b = two_datasets(tmp_path)
+    cli("convert", a, "--out", tmp_path / "first", "--fractions", "100,0,0")
+    cli("convert", b, "--out", tmp_path / "second", "--previous", tmp_path / "first")
+    labels = labelsync.load(tmp_path / "second").labels
+    assert labels.names == ("road", "curb", "sky", "pole")
+    assert labels.category_table("acme/b") == {1: 3, 2: 1, 9: 4}
+
+
 def test_the_same_releases_again_do_nothing(tmp_path: Path, cli: Cli) -> None:
     a, b = two_datasets(tmp_path)
     cli("convert", a, b, "--out", tmp_path / "data")

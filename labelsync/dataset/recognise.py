@@ -147,7 +147,7 @@ def _refuse_nearly_equal(
         raise TaxonomyError(
             f"category {name!r} and {of} differ in spelling alone: one class or two?",
             hint=f'say so with --labels FILE: [classes] "{other}" = ["{other}", "{name}"], or a line for each',
-            details=[f"{a!r} and {b!r}" for a, b, _ in near] if len(near) > 1 else (),
+            details=sorted({" and ".join(sorted((repr(a), repr(b)))) for a, b, _ in near}),
         )
 
 

@@ -174,9 +174,10 @@ def _labels(
     if mode not in ("ignore", "class"):
         raise OptionError(f"unlabeled is {mode!r}", hint="it is 'ignore' or 'class'")
     checked: Unlabeled = "class" if mode == "class" else "ignore"
-    if file is not None or len(taxonomies) > 1 or (known is not None and known.sources):
-        if known is not None and files is not None:
-            known = with_sources(known, files.manifest.summary["dataset"])
+    before = files.manifest.summary["dataset"] if files else ""
+    is_other = bool(before and taxonomies[0].dataset) and before != taxonomies[0].dataset  # whose ids mean other things
+    if file is not None or len(taxonomies) > 1 or (known is not None and (known.sources or is_other)):
+        known = None if known is None else with_sources(known, before)
         labels, changes = arrange(
             taxonomies, file=file, known=known, unlabeled=checked, allow_renumbering=allow_renumbering
         )
