@@ -143,6 +143,16 @@ def test_datasets_with_the_same_numbers_and_names_are_still_two():
     assert [labels.category_table(f"acme/{d}")[1] for d in "abc"] == [1, 1, 1]
 
 
+@pytest.mark.parametrize("order", ["abc", "cba"])
+def test_a_rename_onto_a_name_that_is_new_elsewhere_is_refused(order):
+    known = arrange([taxonomy(f"acme/{d}", "road") for d in "abc"])[0]
+    now = {"a": taxonomy("acme/a", "road"), "b": taxonomy("acme/b", "road", "curb"), "c": taxonomy("acme/c", "curb")}
+    with pytest.raises(TaxonomyError, match="'curb' is drawn as 'road' in the earlier round, and its new name"):
+        arrange([now[d] for d in order], known=known)
+    labels, _ = arrange([now[d] for d in order], known=known, allow_renumbering=True)
+    assert [labels.category_table(f"acme/{d}") for d in "abc"] == [{1: 1}, {1: 1, 2: 2}, {1: 2}]
+
+
 def test_a_rename_onto_another_datasets_class_is_refused():
     known = arrange([taxonomy("acme/a", "pavement", "sky"), taxonomy("acme/b", "sidewalk")])[0]
     now = [taxonomy("acme/a", "sidewalk", "sky"), taxonomy("acme/b", "sidewalk")]
@@ -356,6 +366,49 @@ def test_no_round_moves_a_class_and_every_category_has_its_own(rounds, unlabeled
                 assert len(set(classed)) == len(classed)  # two categories of one dataset are never one class
         assert from_json(LabelMap, to_json(labels)) == labels
         assert arrange(as_taxonomies(found), known=labels, unlabeled=unlabeled)[0] == labels
+
+
+def test_a_class_of_the_file_is_not_handed_to_a_renamed_category():
+    known = first('[classes]\nother = "sky"', taxonomy("acme/a", "road", "sky"))
+    now = taxonomy("acme/a", "way", "sky", "street")
+    with pytest.raises(TaxonomyError, match="'way' is drawn as 'road' in the earlier round"):
+        later(known, now, text='[classes]\nother = "sky"\nroad = "street"')
+
+
+PLACES = st.dictionaries(st.sampled_from("abcdef"), st.sampled_from(["X", "Y", "a", "drop"]), max_size=6)
+
+
+@given(
+    st.lists(st.tuples(st.sets(st.sampled_from("abcdef"), min_size=1), PLACES, st.booleans()), min_size=1, max_size=4)
+)
+def test_in_every_round_the_file_is_followed_and_no_number_changes_its_meaning(rounds):
+    """With leave to move categories, every round draws them as a first round with that file would."""
+    known = None
+    for present, said, keeps in rounds:
+        places = {c: where for c, where in said.items() if c in present}
+        names = {where: [c for c in places if places[c] == where] for where in sorted({*places.values()})}
+        drop = names.pop("drop", [])
+        file = LabelsFile("f", {n: tuple(c) for n, c in names.items()}, tuple(drop), "keep" if keeps else "drop", {})
+        now = Taxonomy("acme/a", tuple(Category(ord(c), c) for c in sorted(present)))
+        try:
+            fresh, _ = arrange([now], file=file)
+        except TaxonomyError:  # no class at all, or "a" without "a"
+            return
+        labels, changes = arrange([now], file=file, known=known, allow_renumbering=True)
+        drawn = {c: labels.id2label[slot] for c, slot in labels.category_table().items()}
+        assert drawn == {c: fresh.id2label[slot] for c, slot in fresh.category_table().items()}
+        if known is not None:
+            renamed = dict(changes.renamed)
+            assert labels.names[: known.num_labels] == tuple(renamed.get(n, n) for n in known.names)
+            assert {n for n, c in zip(labels.names, labels.classes, strict=True) if not c.removed} == {
+                *drawn.values()
+            } - {"unlabeled"}
+            try:
+                again, nothing = arrange([now], file=file, known=labels)
+            except TaxonomyError as e:  # a removed category has a place that the file no longer speaks of
+                raise AssertionError(str(e)) from e
+            assert again == labels and not nothing
+        known = labels
 
 
 def test_a_map_written_before_there_were_sources_still_loads():

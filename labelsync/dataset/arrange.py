@@ -106,19 +106,21 @@ class _Slots:
 
     def place(self, found: Sequence[Found], file: LabelsFile | None) -> list[int]:
         """The number of the class of each category."""
-        if file is None:
-            self._shared = self._shared_names(found)
-        else:
+        if file is not None:
             self._take_classes(file, found)
         entries = file.entries if file else {}
         said = [next((entries[e] for e in f.entries if e in entries), None) for f in found]
         rest = [f for f, name in zip(found, said, strict=True) if name is None]
         self._rename(rest)
+        if file is None:
+            self._shared = self._shared_names(found)
         undecided = [f for f in rest if f.category.name not in self._shared]
         refuse_undecided(undecided, found, self.known, file)
-        places = [self._of(f, name, file) for f, name in zip(found, said, strict=True)]
+        places: dict[int, int | None] = {}
+        for i in sorted(range(len(found)), key=lambda i: found[i].pinned is not None):  # new classes first, as some
+            places[i] = self._of(found[i], said[i], file)  # known category may have taken the name of one
         background = self.slot(BACKGROUND) if self.unlabeled == "class" else 0
-        return [background if place is None else place for place in places]
+        return [background if (place := places[i]) is None else place for i in range(len(found))]
 
     def _take_classes(self, file: LabelsFile, found: Sequence[Found]) -> None:
         """Numbers for the classes of the file, in its order: one that has another name and the same categories is the
@@ -145,12 +147,15 @@ class _Slots:
 
     def _shared_names(self, found: Sequence[Found]) -> dict[str, int]:
         """What an earlier labels file said of a name holds for every dataset: category name -> class number, where the
-        datasets that have it agree."""
-        now = {(f.dataset, f.pinned): f.category.name for f in found if f.pinned}
+        datasets that have it agree. A new name that its class did not follow says nothing about the class."""
+        now = {(f.dataset, f.pinned): f for f in found if f.pinned}
         numbers: dict[str, set[int]] = {}
         for source in self.known.sources if self.known else ():
             for c in source.categories:
-                numbers.setdefault(now.get((source.dataset, c), c.name), set()).add(c.class_id)
+                f = now.get((source.dataset, c))
+                name = f.category.name if f else c.name
+                if f is None or not self.is_own(f) or self.names[c.class_id] == name:
+                    numbers.setdefault(name, set()).add(c.class_id)
         return {name: next(iter(of)) for name, of in numbers.items() if len(of) == 1 and not is_unlabeled(name)}
 
     def _rename(self, rest: Sequence[Found]) -> None:
@@ -160,6 +165,8 @@ class _Slots:
             if f.pinned and self.is_own(f):
                 follow.setdefault(f.pinned.class_id, set()).add(f.category.name)
         for slot, names in follow.items():
+            if slot in self.named.values():  # the file says what it is called
+                continue
             (name,) = names if len(names) == 1 else (self.names[slot],)
             if name not in self.names:
                 self.names[slot] = name
@@ -176,7 +183,8 @@ class _Slots:
         if said is not None:
             return self.named.get(said, 0)
         rest: Rest = file.rest if file else self.known.rest if self.known else "keep"
-        if pinned and (file is None or (rest == "keep" and self.is_own(found))):
+        is_free = rest == "keep" and pinned and pinned.class_id not in self.named.values()
+        if pinned and (file is None or (is_free and self.is_own(found))):
             joins = self.is_own(found) and self.names[pinned.class_id] != name and name in self.names
             return self.slot(name) if joins else pinned.class_id
         if is_unlabeled(name):
