@@ -364,6 +364,10 @@ def test_samples_may_say_their_split(tmp_path: Path, cli: Cli) -> None:
     later = pulled(tmp_path / "later", samples=30, name="v2.0", change=described(by_tens))
     cli("convert", later, "--out", tmp_path / "b", "--previous", tmp_path / "a")  # the rule is pinned too
     assert split_of(tmp_path / "b") == {sample_uuid(i): by_tens(i)["split"] for i in range(30)}
+    cli("convert", later, "--out", tmp_path / "c", "--previous", tmp_path / "a", "--fractions", "80,10,10")
+    hashed = split_of(tmp_path / "c")  # what is new goes by hash then, what is pinned stays
+    assert {u: hashed[u] for u in split_of(tmp_path / "a")} == split_of(tmp_path / "a")
+    assert hashed != split_of(tmp_path / "b")
 
 
 def test_a_pinned_sample_never_moves_whatever_it_says(tmp_path: Path, cli: Cli) -> None:

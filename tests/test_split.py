@@ -286,6 +286,13 @@ def test_what_is_pinned_alone_decides_where_known_samples_go() -> None:
         assert own.keys() == splits.keys()
 
 
+def test_a_splits_json_written_before_there_was_split_by_still_loads(tmp_path: Path) -> None:
+    old = {"group_by": "uuid", "fractions": [0.8, 0.1, 0.1], "samples": {"u": "test"}, "groups": {}, "shards": {}}
+    read = read_given(written(tmp_path, old | {"format": 1}))
+    assert read == Assignment("uuid", USUAL, {"u": "test"})
+    assert isinstance(read, Assignment) and read.split_by == ""
+
+
 # -------------------------------------------------------------------- what makes a group
 
 
