@@ -51,6 +51,12 @@ from labelsync.records.results import ConvertRecord
     metavar="DATASET",
     help="The earlier round's folder or USER/NAME@TAG: class numbers, splits and shards stay as they are there.",
 )
+@click.option(
+    "--line-width",
+    type=float,
+    metavar="PIXELS",
+    help="Draw polylines that wide; 0 leaves them out.  [default: that of --previous, else 0]",
+)
 @click.option("--allow-renumbering", is_flag=True, help="Follow category names that have other numbers than there.")
 @click.option(
     "--columns",
@@ -90,6 +96,12 @@ def _text(record: ConvertRecord) -> str:
         if record.shards
         else f"splits: {counts(record.splits)} ({record.bytes / 1e6:.1f} MB)",
     ]
+    if record.undrawn:
+        lines.append(f"annotations that touch no pixel: {counts(record.undrawn)}{_about_lines(record)}")
     classes: list[tuple[str, ...]] = [("class", "pixels")]
     classes += [(name, f"{share:.2%}") for name, share in record.pixel_shares.items()]
     return "\n".join([*lines, table(classes)])
+
+
+def _about_lines(record: ConvertRecord) -> str:
+    return " (--line-width N draws polylines)" if "polyline" in record.undrawn else ""
