@@ -150,14 +150,14 @@ def test_a_sequence_is_one_group_and_its_later_frames_go_where_it_is(
 
     first = samples(frames)
     groups = groups_of(first, "uuid")
-    splits = assign(groups, fractions=(0.8, 0.1, 0.1))
-    pinned, pinned_of_groups = merged(splits, groups, group_by="uuid", earlier=None)
-    assert set(pinned_of_groups) == {f"s{s}" for s in frames}  # an image that is its own group needs no pin but its own
-    earlier = Assignment("uuid", (0.8, 0.1, 0.1), pinned, pinned_of_groups)
+    splits = assign(groups, fractions=USUAL)
+    of_samples, of_groups = merged(splits, groups, group_by="uuid", earlier=None)
+    assert set(of_groups) == {f"s{s}" for s in frames}  # an image that is its own group needs no pin but its own
+    earlier = Assignment("uuid", USUAL, of_samples, of_groups)
 
     second = [*samples(more, start=10), *(s for s in first if rank(s.uuid) < kept)]
     groups = groups_of(second, "uuid")
-    later = assign(groups, fractions=(0.8, 0.1, 0.1), earlier=earlier)
+    later = assign(groups, fractions=USUAL, earlier=earlier)
     _, still = merged(later, groups, group_by="uuid", earlier=earlier)
     of_sequence: dict[str, set[str]] = {}
     for s in [*first, *second]:

@@ -16,9 +16,9 @@ from labelsync.errors import ReleaseFormatError
 from labelsync.pixels.image import decode_image
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.changes import DiffRecord
-from labelsync.records.release import Ledger, LedgerRow, Row
-from labelsync.records.results import ConvertRecord, PullRecord
+from labelsync.records.release import LedgerRow, Row
 from labelsync.records.text import from_json
+from tests.commands import Commands
 from tests.loopback.segments import LoopbackSegments
 from tests.releases import edit_release, sample_uuid
 from tests.tasks import SIZE, Drawn, draw_multisensor, draw_sequences, draw_shapes_release
@@ -32,43 +32,18 @@ def server() -> Iterator[LoopbackSegments]:
         yield running
 
 
-class Commands:
-    """`pull` from the server and `convert`, as a user runs them."""
-
-    def __init__(self, cli: Cli, server: LoopbackSegments, folder: Path) -> None:
-        self.cli, self.server, self.folder = cli, server, folder
-
-    def pull(self, drawn: Drawn, name: str = "release", **kwargs: Any) -> PullRecord:
-        source = self.server.add_round(drawn.path)
-        out = self.cli("pull", source, "--out", self.folder / name, "--json", env=self.server.env, **kwargs)
-        return from_json(PullRecord, out.stdout)
-
-    def convert(self, name: str = "data", *argv: object, release: str = "release") -> ConvertRecord:
-        out = self.cli("convert", self.folder / release, "--out", self.folder / name, "--workers", "1", *argv, "--json")
-        return from_json(ConvertRecord, out.stdout)
-
-    def rows(self, name: str = "data") -> dict[str, tuple[str, Row]]:
-        """uuid -> split and row."""
-        splits = labelsync.load(self.folder / name).splits
-        return {row.uuid: (split, row) for split, rows in splits.items() for row in rows}
-
-    def ledger(self, name: str = "data") -> dict[str, LedgerRow]:
-        ledger = from_json(Ledger, (self.folder / name / "ledger.json").read_bytes())
-        assert len({r.uuid for r in ledger.rows}) == len(ledger.rows)
-        return {r.uuid: r for r in ledger.rows}
-
-    def compare(self, drawn: Drawn, name: str = "data") -> dict[str, tuple[str, Row]]:
-        """Every pixel of every row with what was drawn; the categories 1, 2, 3 have those disk ids."""
-        rows = self.rows(name)
-        for uuid, (_, row) in rows.items():
-            np.testing.assert_array_equal(decode_semantic(row.label), drawn.categories[uuid].clip(0), err_msg=uuid)
-            assert row.image == drawn.images[uuid].read_bytes()
-        return rows
-
-
 @pytest.fixture
 def commands(cli: Cli, server: LoopbackSegments, tmp_path: Path) -> Commands:
     return Commands(cli, server, tmp_path)
+
+
+def compare(commands: Commands, drawn: Drawn, name: str = "data") -> dict[str, tuple[str, Row]]:
+    """Every pixel of every row with what was drawn; the categories 1, 2, 3 have those disk ids."""
+    rows = commands.rows(name)
+    for uuid, (_, row) in rows.items():
+        np.testing.assert_array_equal(decode_semantic(row.label), drawn.categories[uuid].clip(0), err_msg=uuid)
+        assert row.image == drawn.images[uuid].read_bytes()
+    return rows
 
 
 def splits_of_groups(rows: dict[str, tuple[str, Row]]) -> dict[str, set[str]]:
@@ -83,11 +58,11 @@ def splits_of_groups(rows: dict[str, tuple[str, Row]]) -> dict[str, set[str]]:
 
 def test_every_frame_of_a_sequence_is_a_row(commands: Commands, tmp_path: Path) -> None:
     drawn = draw_sequences(tmp_path / "drawn", sequences=5, undrawn=[(0, 1), (2, 0)], unlabeled=[4], extra=1)
-    pulled = commands.pull(drawn)
+    pulled = commands.pull(drawn.path)
     assert pulled.samples == 5 * 3 + 5  # the extra frame of each has no label
     assert pulled.outcomes["pulled"] == 4 * 3 - 2
     made = commands.convert()
-    rows = commands.compare(drawn)
+    rows = compare(commands, drawn)
     assert set(rows) == set(drawn.categories)
     assert made.outcomes["converted"] == 10
     assert made.outcomes["unlabeled"] == 10
@@ -102,7 +77,7 @@ def test_every_frame_of_a_sequence_is_a_row(commands: Commands, tmp_path: Path) 
 
 def test_a_sequence_is_never_torn_and_its_later_frames_follow_it(commands: Commands, tmp_path: Path) -> None:
     first = draw_sequences(tmp_path / "one", sequences=9, frames=2, unlabeled=[3])
-    commands.pull(first, "r1")
+    commands.pull(first.path, "r1")
     commands.convert("d1", release="r1")
     assert all(len(splits) == 1 for splits in splits_of_groups(commands.rows("d1")).values())
     pinned = json.loads((tmp_path / "d1/splits.json").read_text())
@@ -113,9 +88,9 @@ def test_a_sequence_is_never_torn_and_its_later_frames_follow_it(commands: Comma
     # five frames more each, the frames of before no longer labelled: only the group says where they belong
     gone = [(s, f) for s in range(9) for f in range(2)]
     second = draw_sequences(tmp_path / "two", sequences=12, frames=7, name="v2.0", undrawn=gone)
-    commands.pull(second, "r2")
+    commands.pull(second.path, "r2")
     commands.convert("d2", "--previous", tmp_path / "d1", release="r2")
-    after = splits_of_groups(commands.compare(second, "d2"))
+    after = splits_of_groups(compare(commands, second, "d2"))
     assert all(len(splits) == 1 for splits in after.values())
     assert {k: after[k] for k in before} == before
     assert set(after) - set(before) == {sample_uuid(i) for i in (3, 9, 10, 11)}
@@ -124,7 +99,7 @@ def test_a_sequence_is_never_torn_and_its_later_frames_follow_it(commands: Comma
 
 def test_splits_can_be_given_by_sequence(commands: Commands, tmp_path: Path) -> None:
     drawn = draw_sequences(tmp_path / "drawn", sequences=4, unlabeled=[3])
-    commands.pull(drawn)
+    commands.pull(drawn.path)
     given = {"train": [sample_uuid(0), sample_uuid(3)], "test": [sample_uuid(1), sample_uuid(2)]}  # 3 has no label yet
     (tmp_path / "s.json").write_text(json.dumps(given))
     commands.convert("data", "--splits", tmp_path / "s.json")
@@ -139,7 +114,7 @@ def test_splits_can_be_given_by_sequence(commands: Commands, tmp_path: Path) -> 
 
 def test_plain_files_of_frames_have_names_of_their_own(commands: Commands, tmp_path: Path) -> None:
     drawn = draw_sequences(tmp_path / "drawn")
-    commands.pull(drawn)
+    commands.pull(drawn.path)
     commands.convert("data", "--format", "bitmaps")
     files = {p.stem for p in (tmp_path / "data/labels").rglob("*.png")}
     assert files == {f"drive_{s}-frame_{f:05d}" for s in range(4) for f in range(3)}
@@ -150,7 +125,7 @@ def test_the_status_is_that_of_the_whole_sequence(commands: Commands, tmp_path: 
     edit_release(
         drawn.path, lambda d: d["dataset"]["samples"][1]["labels"]["ground-truth"].update(label_status="SKIPPED")
     )
-    commands.pull(drawn)
+    commands.pull(drawn.path)
     made = commands.convert()
     assert (made.outcomes["converted"], made.outcomes["filtered"]) == (12, 3)
     assert {r.status for u, r in commands.ledger().items() if u.startswith(sample_uuid(1))} == {"SKIPPED"}
@@ -163,10 +138,10 @@ def test_the_cameras_of_a_multisensor_release_are_rows_and_a_moment_is_one_group
     commands: Commands, tmp_path: Path
 ) -> None:
     drawn = draw_multisensor(tmp_path / "drawn", samples=5)
-    pulled = commands.pull(drawn)
+    pulled = commands.pull(drawn.path)
     assert pulled.samples == 5 * 2 * 2  # the lidar is no row
     commands.convert()
-    rows = commands.compare(drawn)
+    rows = compare(commands, drawn)
     assert set(rows) == set(drawn.categories)
     assert rows[f"{sample_uuid(0)}.rear-left.00001"][1].name == "drive_0/REAR/left/frame_00001"
     groups = splits_of_groups(rows)
@@ -183,10 +158,10 @@ def test_every_pixel_of_drawn_shapes_is_that_of_the_last_one_over_it(
     commands: Commands, tmp_path: Path, server: LoopbackSegments, task_type: str
 ) -> None:
     drawn = draw_shapes_release(tmp_path / "drawn", task_type=task_type)
-    pulled = commands.pull(drawn)
+    pulled = commands.pull(drawn.path)
     assert pulled.fetched == len(drawn.images)  # the images, and nothing else
     made = commands.convert()
-    rows = commands.compare(drawn)
+    rows = compare(commands, drawn)
     assert set(rows) == set(drawn.categories)
     assert (
         made.undrawn.get("point", 0) == made.undrawn.get("polyline", 0) == (0 if task_type == "bboxes" else len(rows))
@@ -197,18 +172,18 @@ def test_every_pixel_of_drawn_shapes_is_that_of_the_last_one_over_it(
 
 def test_lines_are_drawn_when_they_are_given_a_width(commands: Commands, tmp_path: Path) -> None:
     drawn = draw_shapes_release(tmp_path / "drawn")  # the line goes from (1, 1) to (9, 1), after all other shapes
-    commands.pull(drawn)
+    commands.pull(drawn.path)
     without = commands.convert("without")
-    commands.compare(drawn, "without")
+    compare(commands, drawn, "without")
     made = commands.convert("data", "--line-width", "2")
     for bitmap in drawn.categories.values():
         bitmap[0:2, 1:9] = 2
-    commands.compare(drawn)
+    compare(commands, drawn)
     assert without.undrawn == made.undrawn | {"polyline": 6}
     assert made.undrawn["point"] == 6
     # the width is the earlier round's unless another is given
     again = commands.convert("again", "--previous", tmp_path / "data")
-    commands.compare(drawn, "again")
+    compare(commands, drawn, "again")
     assert again.undrawn == made.undrawn
     off = commands.convert("off", "--previous", tmp_path / "data", "--line-width", "0")
     assert off.undrawn == without.undrawn
@@ -224,7 +199,7 @@ def test_what_was_not_drawn_is_told_everywhere(commands: Commands, tmp_path: Pat
         labels[2]["annotations"][0] |= {"points": [[90, 90], [99, 99]]}  # a box outside the image
 
     edit_release(drawn.path, change)
-    commands.pull(drawn)
+    commands.pull(drawn.path)
     made = commands.convert()
     ledger = commands.ledger()
     lost, empty, partly = (ledger[sample_uuid(i)] for i in range(3))
@@ -245,7 +220,7 @@ def test_what_was_not_drawn_is_told_everywhere(commands: Commands, tmp_path: Pat
 
 
 def test_a_release_of_bitmaps_says_nothing_of_shapes(commands: Commands, tmp_path: Path) -> None:
-    commands.pull(draw_sequences(tmp_path / "drawn"))
+    commands.pull(draw_sequences(tmp_path / "drawn").path)
     assert commands.convert().undrawn == {}
     assert "touch no pixel" not in (tmp_path / "data/README.md").read_text()
     again = commands.cli("convert", tmp_path / "release", "--out", tmp_path / "data")
@@ -258,7 +233,7 @@ def test_unlabeled_pixels_around_shapes_can_be_a_class(commands: Commands, tmp_p
         drawn.path, lambda d: d["dataset"]["samples"][0]["labels"]["ground-truth"]["attributes"].update(annotations=[])
     )
     drawn.categories[sample_uuid(0)][:] = -1
-    commands.pull(drawn)
+    commands.pull(drawn.path)
     made = commands.convert("data", "--unlabeled", "class")
     assert made.outcomes["converted"] == 6
     for uuid, (_, row) in commands.rows().items():
@@ -275,16 +250,16 @@ def test_shapes_are_in_the_frame_that_exif_asks_for(commands: Commands, tmp_path
     exif = Image.Exif()
     exif[0x0112] = orientation
     (upright if back is None else upright.transpose(Image.Transpose(back))).save(path, exif=exif)
-    commands.pull(drawn)
+    commands.pull(drawn.path)
     commands.convert()
-    row = commands.compare(drawn)[sample_uuid(0)][1]
+    row = compare(commands, drawn)[sample_uuid(0)][1]
     np.testing.assert_array_equal(decode_image(row.image), np.asarray(upright))
     assert decode_semantic(row.label).shape == SIZE
 
 
 @pytest.mark.parametrize("width", ["-1", "0.5", "nan", "inf", "10001"])
 def test_a_width_that_is_none_is_refused(commands: Commands, tmp_path: Path, width: str) -> None:
-    commands.pull(draw_shapes_release(tmp_path / "drawn"))
+    commands.pull(draw_shapes_release(tmp_path / "drawn").path)
     done = commands.cli("convert", tmp_path / "release", "--out", tmp_path / "d", "--line-width", width, code=2)
     assert "it is 1 to 10000 pixels, or 0 to draw no lines" in done.stderr
 
@@ -297,7 +272,7 @@ def test_a_category_outside_the_taxonomy_loses_its_sample_by_name(commands: Comm
             category_id=60000
         ),
     )
-    commands.pull(drawn)
+    commands.pull(drawn.path)
     done = commands.cli("convert", tmp_path / "release", "--out", tmp_path / "data", code=1)
     assert "sample 'sample_2.png' failed: annotation 1 has category 60000, which the taxonomy does not" in done.stderr
 

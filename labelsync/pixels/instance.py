@@ -30,7 +30,9 @@ def decode_instance_bitmap(data: bytes) -> npt.NDArray[np.uint32]:
             raise BitmapError(f"a bitmap is a PNG, this is {image.format}")
         step = grey_step(data)
         ids = ids_of_image(image)
-        return ids if step == 1 else ids // np.uint32(step)
+        if step > 1:
+            ids //= np.uint32(step)
+        return ids
 
 
 def ids_of_image(image: Image.Image) -> npt.NDArray[np.uint32]:
@@ -45,7 +47,8 @@ def ids_of_image(image: Image.Image) -> npt.NDArray[np.uint32]:
         colors = np.zeros((256, 3), np.uint8)
         listed = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
         colors[: len(listed)] = listed
-        return _ids_of_colors(colors)[np.asarray(image)]
+        found: npt.NDArray[np.uint32] = _ids_of_colors(colors)[np.asarray(image)]
+        return found
     if image.mode == "LA":
         return np.asarray(image)[..., 0].astype(np.uint32)
     if image.mode in ("1", "L") or image.mode.startswith("I"):
