@@ -87,7 +87,7 @@ def groups_of(samples: Iterable[Sample], group_by: str) -> dict[str, str]:
 def _rule(group_by: str) -> Callable[[Sample], str | None]:
     kind, colon, pattern = group_by.partition(":")
     if group_by == "uuid":
-        return lambda s: s.sequence or s.uuid
+        return lambda s: s.entry
     if group_by == "name":
         return lambda s: s.name
     if group_by.startswith("metadata.") and len(group_by) > len("metadata."):

@@ -61,6 +61,11 @@ class Sample:
     problem: str = ""
     sequence: str = ""
 
+    @property
+    def entry(self) -> str:
+        """The uuid that Segments.ai knows: its own, or that of the sequence it is a frame of."""
+        return self.sequence or self.uuid
+
 
 @dataclass(frozen=True)
 class Release:
