@@ -284,6 +284,19 @@ def test_release2dataset_says_what_draws_shapes(tmp_path: Path, task_type: str) 
         labelsync.release2dataset(drawn.path)
 
 
+def test_release2dataset_has_a_row_for_each_frame(tmp_path: Path) -> None:
+    drawn = draw_sequences(tmp_path / "drawn", undrawn=[(1, 2)])
+    rows = labelsync.release2dataset(drawn.path)
+    assert rows["uuid"][:] == list(drawn.images)
+    assert [uuid for uuid, status in zip(rows["uuid"], rows["status"], strict=True) if status == "UNLABELED"] == [
+        f"{sample_uuid(1)}.00002"
+    ]
+    for row in rows:
+        if row["status"] == "LABELED":
+            found = labelsync.get_semantic_bitmap(row["label.segmentation_bitmap"], row["label.annotations"])
+            np.testing.assert_array_equal(found, drawn.categories[row["uuid"]].clip(0))
+
+
 # -------------------------------------------------------------------- diff
 
 
@@ -354,6 +367,7 @@ def test_shapes_are_compared_by_the_pixels_they_draw(
     assert changes == {ids[0]: "relabelled", ids[1]: "redrawn", ids[3]: "redrawn", ids[4]: "unlabelled"}
     assert record.samples[ids[0]].flow == named(flow_of(old.categories[ids[0]], expected[ids[0]]))
     assert record.samples[ids[4]].pixels == int((old.categories[ids[4]] >= 0).sum())
+    assert record.fetched == {"files": 4, "folders": 0, "names": 4}[kind]  # nothing for the third sample
     wide = diffed(cli, *sources, "--line-width", "2", env=server.env)
     assert wide.samples[ids[3]].change in ("relabelled", "redrawn")
     under = old.categories[ids[3]]

@@ -36,7 +36,8 @@ from labelsync.records.results import ConvertRecord
 @click.option(
     "--group-by",
     metavar="RULE",
-    help="What no split tears apart: uuid, name, metadata.KEY, or name:REGEX (its first group, else the whole match)."
+    help="What no split tears apart: uuid (an image, or a whole sequence), name, metadata.KEY, or name:REGEX (its"
+    " first group, else the whole match)."
     "  [default: that of --previous, else uuid]",
 )
 @status_option

@@ -136,6 +136,7 @@ def _crossings(
 
 def _disc(centre: Points, radius: float, size_hw: tuple[int, int]) -> Covered:
     """The pixels whose centre is nearer than `radius`."""
-    rows, columns = window = _window(np.stack([centre - radius, centre + radius]), size_hw)
+    window = _window(np.stack([centre - radius, centre + radius]), size_hw)
     y, x = np.ogrid[window]
-    return (rows, columns), np.hypot(x + 0.5 - centre[0], y + 0.5 - centre[1]) < radius
+    # squares, not np.hypot: the same on every machine, also for a centre exactly on the rim
+    return window, np.square(x + 0.5 - centre[0]) + np.square(y + 0.5 - centre[1]) < radius * radius
