@@ -45,6 +45,7 @@ def convert(
     unlabeled: str | None = None,
     previous: str | Path | None = None,
     allow_renumbering: bool = False,
+    line_width: float | None = None,
     columns: str = "pixel_values,label",
     format: str = "parquet",
     workers: int | None = None,
@@ -62,8 +63,9 @@ def convert(
         split_by: "metadata.KEY", whose values are "train", "validation" or "test"; or, if none of them is, groups as
             for `group_by`; None = the earlier round's.
         fractions: shares of train, validation and test, of 1 or of 100; None = the earlier round's, else 80, 10, 10.
-        group_by: what is never torn apart by a split: "uuid", "name", "metadata.KEY", or "name:REGEX" (its first
-            group, else the whole match); None = the earlier round's, else "uuid".
+        group_by: what is never torn apart by a split: "uuid" (an image, or a whole sequence of frames), "name",
+            "metadata.KEY", or "name:REGEX" (its first group, else the whole match); None = the earlier round's, else
+            "uuid".
         status: label statuses that are taken.
         metadata: "key=value", which a sample must have to be taken: of several keys all, of one key's values any.
         unlabeled: what pixels are that nobody labelled: "ignore" (0) or "class" (a class `background`); None = the
@@ -72,6 +74,8 @@ def convert(
             number of shards are kept.
         allow_renumbering: follow category names where a release gives them other numbers than `previous` knows, and
             `labels` where it puts categories into other classes.
+        line_width: pixels that polylines are wide, 1 or more; 0 = they are not drawn, and counted; None = the earlier
+            round's, else 0.
         columns: names of the image and label column, "pixel_values,label" or "image,label".
         format: "parquet", or "bitmaps" for plain files in images/<split> and labels/<split>.
         workers: processes; None = as many as there are CPUs.
@@ -105,6 +109,7 @@ def convert(
         unlabeled=unlabeled,
         previous=previous,
         allow_renumbering=allow_renumbering,
+        line_width=line_width,
         columns=columns,
         format=format,
     )
@@ -113,7 +118,7 @@ def convert(
     if same is not None and same.summary["lost"] <= allow_failed and _is_whole(Path(out), same):
         return _record(Path(out), same, unchanged=True)
     with store.stage_folder(out, stage="convert", overwrite=overwrite or same is not None) as work:
-        selection = joined.select(status=rules.status, metadata=rules.metadata)
+        selection = joined.select(status=rules.status, metadata=rules.metadata, line_width=rules.line_width)
         rules = with_split_by(rules, selection.of(joined.release.samples))
         made = _make(joined.release, selection, rules, work, workers=workers, allow_failed=allow_failed)
         _write_texts(work, joined, rules, made, inputs)
@@ -280,6 +285,7 @@ def _summary(joined: Joined, rules: Rules, made: _Made, work: Path) -> dict[str,
         "pixel_shares": {k: round(v, 6) for k, v in card.pixel_shares(rules.labels, pixels).items()},
         "rows": {r.path: r.rows for r in made.results} if files else {},
         "pixels": pixels,
+        "undrawn": made.ledger.undrawn,
         "lost": made.lost,
         "releases": [{"dataset": f.release.dataset, "release": f.release.name} for f in joined.folders],
     }

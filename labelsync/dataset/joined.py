@@ -67,10 +67,12 @@ class Joined:
             parts.append(Part(r.dataset, r.name, r.created_at, r.labelset, digest, own.totals))
         return tuple(parts)
 
-    def select(self, *, status: Collection[str], metadata: Mapping[str, Collection[str]]) -> Selection:
+    def select(
+        self, *, status: Collection[str], metadata: Mapping[str, Collection[str]], line_width: float
+    ) -> Selection:
         """`select.select` of every folder. Raises OptionError for metadata that no sample of any has."""
         require_known(self.release.samples, metadata)
-        parts = [select(folder, status=status, metadata=metadata) for folder in self.folders]
+        parts = [select(folder, status=status, metadata=metadata, line_width=line_width) for folder in self.folders]
         ledger: dict[str, LedgerRow] = {}
         for part in parts:
             ledger |= part.ledger

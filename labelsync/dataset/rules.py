@@ -20,6 +20,7 @@ from labelsync.taxonomy import TaxonomyChanges
 
 COLUMNS = ("pixel_values,label", "image,label")
 FORMATS = ("parquet", "bitmaps")
+_WIDEST = 10_000  # pixels
 
 
 @dataclass(frozen=True)
@@ -44,6 +45,7 @@ class Rules:
     given: dict[str, str] | None
     where: str
     earlier: Assignment | None
+    line_width: float
     columns: tuple[str, str]
     format: str
     inputs: dict[str, str]
@@ -67,6 +69,7 @@ def make_rules(
     unlabeled: str | None,
     previous: str | Path | None,
     allow_renumbering: bool,
+    line_width: float | None,
     columns: str,
     format: str,
 ) -> Rules:
@@ -92,6 +95,7 @@ def make_rules(
     split_by = _split_by(split_by, splits, earlier if fractions is None else None)
     file = None if labels is None else read_labels_file(Path(labels))
     label_map, changes = _labels(taxonomies, unlabeled, files, file, allow_renumbering=allow_renumbering)
+    width = _line_width(line_width, files)
     image, label = columns.split(",")
     inputs = {"previous": files.manifest.digest} if files else {}
     if splits is not None:
@@ -108,6 +112,7 @@ def make_rules(
         given=given,
         where=f"--splits {splits}",
         earlier=earlier,
+        line_width=width,
         columns=(image, label),
         format=format,
         inputs=inputs,
@@ -118,6 +123,7 @@ def make_rules(
             "split_by": split_by,
             "group_by": group_by,
             "fractions": shares,
+            "line_width": width,
             "columns": columns,
             "format": format,
             "allow_renumbering": allow_renumbering,
@@ -159,6 +165,14 @@ def _split_by(asked: str | None, splits: str | Path | None, earlier: Assignment 
     if not asked.startswith("metadata.") or asked == "metadata.":
         raise OptionError(f"--split-by {asked!r} is no rule", hint="write --split-by metadata.KEY")
     return asked
+
+
+def _line_width(asked: float | None, files: DatasetFiles | None) -> float:
+    """Pixels; another width than the earlier round's is no contradiction: it moves no number and no sample."""
+    width = asked if asked is not None else files.manifest.settings.get("line_width", 0.0) if files else 0.0
+    if width != 0 and not 1 <= width <= _WIDEST:  # a NaN is refused too
+        raise OptionError(f"--line-width is {width:g}", hint=f"it is 1 to {_WIDEST} pixels, or 0 to draw no lines")
+    return float(width)
 
 
 def _labels(

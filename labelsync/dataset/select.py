@@ -28,9 +28,16 @@ class Selection:
 
 
 def select(
-    folder: ReleaseFolder, *, status: Collection[str], metadata: Mapping[str, Collection[str]] | None = None
+    folder: ReleaseFolder,
+    *,
+    status: Collection[str],
+    metadata: Mapping[str, Collection[str]] | None = None,
+    line_width: float = 0.0,
 ) -> Selection:
-    """Sort the samples of a release folder: those of a wanted status and, per metadata key, of a wanted value."""
+    """Sort the samples of a release folder: those of a wanted status and, per metadata key, of a wanted value.
+
+    `line_width` is that of lines, where labels are shapes.
+    """
     samples: list[LabelledSample] = []
     ledger: dict[str, LedgerRow] = {}
     allowed = set()
@@ -41,7 +48,7 @@ def select(
             if row.outcome == "failed":
                 allowed.add(sample.uuid)
             continue
-        found = _labelled(sample, folder)
+        found = _labelled(sample, folder, line_width)
         if isinstance(found, LedgerRow):
             ledger[sample.uuid] = found
         else:
@@ -62,7 +69,7 @@ def _left_out(sample: Sample, pulled: LedgerRow, status: Collection[str]) -> Led
     return None if pulled.outcome == "pulled" else pulled
 
 
-def _labelled(sample: Sample, folder: ReleaseFolder) -> LabelledSample | LedgerRow:
+def _labelled(sample: Sample, folder: ReleaseFolder, line_width: float) -> LabelledSample | LedgerRow:
     image, bitmap, label = folder.image(sample), folder.bitmap(sample), sample.label
     if label is None or image is None or (bitmap is None and label.bitmap_url is not None):
         what = "image" if image is None else "bitmap"
@@ -77,6 +84,8 @@ def _labelled(sample: Sample, folder: ReleaseFolder) -> LabelledSample | LedgerR
         bitmap=None if bitmap is None else _file(bitmap, folder),
         annotations=tuple((a.id, a.category_id) for a in label.annotations),
         dataset=folder.release.dataset,
+        shapes=label.shapes,
+        line_width=line_width if label.shapes else 0.0,
     )
 
 
