@@ -17,6 +17,7 @@ from labelsync.records.release import Ledger
 from labelsync.records.text import from_json
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
 from tests.releases import edit_release, sample_uuid
+from tests.tasks import draw_sequences, draw_shapes_release
 from tests.test_convert import by_hand, digests, ledger_of, pulled, rows_of
 from tests.test_convert_rounds import split_of
 
@@ -183,6 +184,28 @@ def test_the_same_releases_again_do_nothing(tmp_path: Path, cli: Cli) -> None:
     cli("convert", a, b, "--out", tmp_path / "data")
     assert json.loads(cli("convert", a, b, "--out", tmp_path / "data", "--json").stdout)["unchanged"]
     cli("convert", b, a, "--out", tmp_path / "data", code=1)  # another conversion, which must not replace this one
+
+
+def test_releases_of_different_task_types_join_too(tmp_path: Path, cli: Cli) -> None:
+    """Images with bitmaps, sequences, and polygons whose numbers mean other classes."""
+
+    def other_dataset(document: Document) -> None:
+        document["dataset"]["name"] = "shapes"
+        named("class-3", "class-1", "class-2")(document)
+
+    a = pulled(tmp_path / "a", samples=12)
+    sequences, shapes = draw_sequences(tmp_path / "b", seed=1), draw_shapes_release(tmp_path / "c", seed=2)
+    edit_release(sequences.path, lambda d: d["dataset"].update(name="drives"))
+    edit_release(shapes.path, other_dataset)
+    b, c = (labelsync.pull(d.path, out=tmp_path / f"pulled-{i}").path for i, d in enumerate((sequences, shapes)))
+    cli("convert", a, b, c, "--out", tmp_path / "data")
+    dataset = labelsync.load(tmp_path / "data")
+    assert dataset.labels.names == ("class-1", "class-2", "class-3")
+    rows = rows_of(dataset)
+    assert len(rows) == 12 + len(sequences.categories) + len(shapes.categories)
+    for drawn, table in ((sequences, [0, 1, 2, 3]), (shapes, [0, 3, 1, 2])):
+        for uuid, categories in drawn.categories.items():
+            np.testing.assert_array_equal(decode_semantic(rows[uuid].label), np.array(table)[categories.clip(0)])
 
 
 def test_no_release_at_all_is_refused(tmp_path: Path, cli: Cli) -> None:
@@ -465,6 +488,16 @@ def test_splits_that_tear_a_group_are_refused(tmp_path: Path, cli: Cli) -> None:
     options = ("--split-by", "metadata.split", "--group-by", "metadata.sequence")
     said = cli("convert", release, "--out", tmp_path / "a", *options, code=1).stderr
     assert "--split-by metadata.split tears the group 'seq-0 (test, train, validation)' apart" in said
+
+
+def test_a_sequence_says_the_split_of_its_frames(tmp_path: Path, cli: Cli) -> None:
+    drawn = draw_sequences(tmp_path / "drawn", sequences=6)
+    edit_release(drawn.path, described(lambda i: {"split": ("train", "validation", "test")[i % 3]}))
+    release = labelsync.pull(drawn.path, out=tmp_path / "pulled").path
+    cli("convert", release, "--out", tmp_path / "data", "--split-by", "metadata.split")
+    splits = split_of(tmp_path / "data")
+    assert len(splits) == 18
+    assert len({(u.partition(".")[0], split) for u, split in splits.items()}) == 6
 
 
 def test_the_command_counts_one_shard_as_one(tmp_path: Path, cli: Cli) -> None:

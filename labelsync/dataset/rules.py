@@ -97,11 +97,6 @@ def make_rules(
     label_map, changes = _labels(taxonomies, unlabeled, files, file, allow_renumbering=allow_renumbering)
     width = _line_width(line_width, files)
     image, label = columns.split(",")
-    inputs = {"previous": files.manifest.digest} if files else {}
-    if splits is not None:
-        inputs["splits"] = store.sha256_file(Path(splits))
-    if labels is not None:
-        inputs["labels"] = store.sha256_file(Path(labels))
     status, chosen = check_status(status), read_metadata(metadata)
     return Rules(
         labels=label_map,
@@ -115,7 +110,7 @@ def make_rules(
         line_width=width,
         columns=(image, label),
         format=format,
-        inputs=inputs,
+        inputs=_inputs(files, splits=splits, labels=labels),
         settings={
             "status": list(status),
             "metadata": {key: list(values) for key, values in chosen.items()},
@@ -144,6 +139,12 @@ def _pinned(files: DatasetFiles | None, splits: str | Path | None) -> tuple[Assi
             raise OptionError(f"--splits {splits} and --previous both pin splits", hint="leave one of them out")
         return given, None
     return earlier, given
+
+
+def _inputs(files: DatasetFiles | None, **given: str | Path | None) -> dict[str, str]:
+    """Digests of the earlier dataset and of the files that flags name."""
+    inputs = {"previous": files.manifest.digest} if files else {}
+    return inputs | {name: store.sha256_file(Path(path)) for name, path in given.items() if path is not None}
 
 
 def _settled(flag: str, asked: str | None, pinned: str | None, default: str) -> str:
