@@ -37,7 +37,7 @@ def _url_of(samples: list[Any], kind: str, url: Any) -> None:
         ("bitmap", None, "annotations and no bitmap URL"),
         ("image", "http://127.0.0.1:9/a.jpg?X-Amz-Signature=5ecret", "image http://127.0.0.1:9/a.jpg: the host cannot"),
         ("image", "http://[::1/a.jpg", "not a URL that can be fetched"),
-        ("bitmap", "s3://bucket/a.png?X-Amz-Signature=5ecret", "s3://bucket/a.png: s3 URLs are not fetched"),
+        ("bitmap", "ftp://bucket/a.png?X-Amz-Signature=5ecret", "ftp://bucket/a.png: ftp URLs are not fetched"),
         ("image", "file:///etc/hostname", "a file URL, in a release that came from a server"),
     ],
 )
