@@ -67,6 +67,12 @@ class LoopbackSegments:
         for server in self._servers:
             server.stop()
 
+    def replace_faults(self, faults: Faults) -> None:
+        """Make these faults; before the server is entered."""
+        self.faults = faults
+        for server in self._servers:
+            server.replace_faults(faults)
+
     def mount(self, folder: Path, name: str = "") -> str:
         """Serve a folder; returns its URL, with "/" at the end. Without a name it gets one that never was before."""
         name = name or f"f{next(self._mounts)}-{uuid.uuid4().hex[:8]}"
