@@ -187,11 +187,18 @@ def test_an_object_of_any_cloud_is_fetched_checked_and_cached(stand: Any) -> Non
 
 def test_a_passing_fault_is_outlived_and_a_lasting_one_ends(stand: Any) -> None:
     url = stand("a.jpg", JPEG)
-    Stand.faults += [OSError(5, "SlowDown"), TimeoutError()]
+    Stand.faults += [OSError(5, "SlowDown"), ConnectionResetError()]
     assert got(url) == (JPEG, "")
     Stand.faults += [ConnectionError("X-Amz-Signature=5ecret")] * 100
     assert "the bucket cannot be reached (ConnectionError)" in got(stand("b.jpg", JPEG))[1]
     assert Stand.reads == 3 + transport.RETRIES + 1
+
+
+def test_a_bucket_that_stays_silent_is_not_waited_for_again(stand: Any) -> None:
+    url = stand("a.jpg", JPEG)
+    Stand.faults += [TimeoutError()] * 100
+    assert got(url)[1] == f"{url}: no answer in time"
+    assert Stand.reads == 1
 
 
 def test_a_refusal_is_not_tried_again_but_signed_for(stand: Any) -> None:

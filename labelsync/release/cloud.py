@@ -4,6 +4,7 @@ Who may read a bucket is decided by the environment or the login of the cloud's 
 object. The error texts of these libraries are not used: they hold URLs, accounts and request ids.
 """
 
+import logging
 import os
 import random
 import threading
@@ -32,6 +33,10 @@ _OPTIONS: dict[str, dict[str, Any]] = {
     "adlfs": {"connection_timeout": int(CONNECT_SECONDS), "read_timeout": int(READ_SECONDS)},
 }
 _DENIED = (401, 403)
+
+# They warn of what becomes an error of ours; without a handler that would be more lines on stderr.
+for _name in ("s3fs", "gcsfs", "azure", "aiobotocore", "botocore", "google"):
+    logging.getLogger(_name).addHandler(logging.NullHandler())
 _NO_LOGIN = (  # by name: the libraries may not be there
     *("NoCredentialsError", "PartialCredentialsError", "ClientAuthenticationError", "CredentialUnavailableError"),
     *("DefaultCredentialsError", "RefreshError", "TokenRetrievalError", "UnauthorizedSSOTokenError"),
@@ -50,6 +55,10 @@ def require_object(url: str) -> str:
     if account and (SCHEMES[parts.scheme] != "adlfs" or _is_foreign(account)):
         raise ValueError(url)  # credentials go to the account of the user, not to one that a release names
     return url
+
+
+class _SilentError(FetchError):
+    """The whole time of one call has passed, with the tries that the library makes itself: that is patience enough."""
 
 
 class Buckets:
@@ -72,7 +81,7 @@ class Buckets:
             try:
                 return self._fetch_once(url)
             except FetchError as e:
-                if not (e.unreachable and again):
+                if isinstance(e, _SilentError) or not (e.unreachable and again):
                     raise
             pause = transport.BACKOFF_SECONDS * 2 ** (RETRIES - again)
             time.sleep(pause * (1 + random.random()))  # noqa: S311 - jitter, no secret
@@ -154,5 +163,5 @@ def _failure(error: Exception) -> FetchError:
     if isinstance(error, PermissionError) or status in _DENIED or str(error).startswith("Forbidden"):
         return FetchError("the bucket refuses to show it", denied=True)
     if isinstance(error, TimeoutError):
-        return FetchError("no answer in time", unreachable=True)
+        return _SilentError("no answer in time", unreachable=True)
     return FetchError(f"the bucket cannot be reached ({type(error).__name__})", unreachable=True)
