@@ -8,6 +8,7 @@ import logging
 import os
 import threading
 import time
+from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -89,6 +90,9 @@ class SignedUrls:
     def __init__(self, samples: Mapping[str, str]) -> None:
         """`samples` = URL of each image -> uuid of its sample."""
         self._samples = samples
+        self._images = Counter(samples.values())
+        self._asking = {uuid: threading.Lock() for uuid in self._images}
+        self._answers: dict[str, Any] = {}  # of sequences
         self._url = _api_url()
         self._client: _Client | None = None
         self._connecting = threading.Lock()
@@ -109,18 +113,29 @@ class SignedUrls:
         """
         if url not in self._samples:
             raise AssetError("it is the image of no sample")
+        uuid = self._samples[url]
+        with self._asking[uuid]:  # the frames of a sequence wait for one answer
+            if uuid not in self._answers:
+                attributes = self._ask(uuid)
+                if self._images[uuid] > 1:
+                    self._answers[uuid] = attributes
+            else:
+                attributes = self._answers[uuid]
+        signed = _signed(attributes, asset_key(url))
+        if signed is None or urlsplit(signed).scheme not in ("http", "https"):
+            raise AssetError("its sample has none")
+        return signed
+
+    def _ask(self, uuid: str) -> Any:
+        """The attributes of a sample as plain data, each url with its signed_url beside it."""
         with self._calls:
             try:
-                sample: Any = self._connected().get_sample(quote(self._samples[url], safe=""), include_signed_url=True)
+                sample: Any = self._connected().get_sample(quote(uuid, safe=""), include_signed_url=True)
             except LabelsyncError:
                 raise
             except Exception as e:  # noqa: BLE001
                 raise _sorted(e, self._url) from None
-        attributes = sample.attributes
-        signed = _signed(None if attributes is None else attributes.model_dump(), asset_key(url))
-        if signed is None or urlsplit(signed).scheme not in ("http", "https"):
-            raise AssetError("its sample has none")
-        return signed
+        return None if sample.attributes is None else sample.attributes.model_dump()
 
     def _connected(self) -> "_Client":
         with self._connecting:

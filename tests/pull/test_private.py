@@ -10,6 +10,7 @@ import pytest
 from labelsync.release.folder import open_release
 from tests.loopback.segments import LoopbackSegments
 from tests.pull.conftest import Cli, last
+from tests.tasks import Drawn, draw_multisensor, draw_sequences
 
 PRIVATE = {"private": True}
 
@@ -43,6 +44,20 @@ def test_the_key_never_reaches_the_bucket_and_no_signature_is_left_anywhere(
     texts = [*written, result.output.encode()]
     assert len(server.bucket.signatures) == 4
     assert not [s for s in server.bucket.signatures if any(s.encode() in text for text in texts)]
+
+
+@pytest.mark.parametrize(("draw", "images"), [(draw_sequences, 12), (draw_multisensor, 8)])
+def test_the_frames_of_a_private_sequence_come_by_one_answer(
+    run: Cli, server: LoopbackSegments, tmp_path: Path, draw: Callable[[Path], Drawn], images: int
+) -> None:
+    drawn = draw(tmp_path / "drawn")
+    record = json.loads(run(server.add_round(drawn.path, private=True), "--json").stdout)
+    assert record["outcomes"]["failed"] == 0
+    assert len({r.path for r in asked(server)}) == len(asked(server)) == 4
+    folder = open_release(record["path"])
+    pulled = {s.uuid: folder.image(s) for s in folder.release.samples if folder.image(s)}
+    assert len(pulled) >= images
+    assert all(path.read_bytes() == drawn.images[uuid].read_bytes() for uuid, path in pulled.items() if path)
 
 
 def test_a_second_pull_asks_for_no_signature(run: Cli, platform: Callable[..., str], server: LoopbackSegments) -> None:
