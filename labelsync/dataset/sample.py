@@ -10,7 +10,7 @@ from labelsync.errors import BitmapError
 from labelsync.labels import LabelMap
 from labelsync.pixels.image import require_whole
 from labelsync.pixels.instance import decode_instance_bitmap
-from labelsync.pixels.semantic import encode_semantic, instance_classes, to_semantic
+from labelsync.pixels.semantic import count_pixels, encode_semantic, instance_classes, to_semantic
 from labelsync.records.release import LedgerRow
 from labelsync.store import sha256
 
@@ -69,7 +69,7 @@ def convert_sample(sample: LabelledSample, labels: LabelMap) -> tuple[LedgerRow,
         bitmap = _semantic(sample, labels, _checked_size(image))
     except BitmapError as e:
         return row("failed", e.message), None
-    pixels = np.bincount(bitmap.ravel(), minlength=labels.num_labels + 1).astype(np.int64)
+    pixels = count_pixels(bitmap, labels.num_labels)
     if pixels[0] == bitmap.size:  # never under unlabeled="class": there 0 is not drawn
         return row("empty", "no pixel is labelled" if sample.annotations else "it has no annotations"), None
     return row("converted"), Converted(sample, image, encode_semantic(bitmap), pixels)
