@@ -72,12 +72,14 @@ def test_what_the_quick_decoder_answers_is_what_pillow_answers(image, level, tra
 @given(drawn())
 def test_ids_are_the_same_by_either_decoder(image):
     data = saved(image)
-    if image.mode in ("1", "LA"):
-        with pytest.raises(BitmapError, match="of mode"):
+    try:
+        expected = ids_of_image(Image.open(io.BytesIO(data)))
+    except BitmapError as e:
+        with pytest.raises(BitmapError, match=str(e)):
             decode_instance_bitmap(data)
         return
     ids = decode_instance_bitmap(data)
-    assert np.array_equal(ids, ids_of_image(Image.open(io.BytesIO(data))))
+    assert np.array_equal(ids, expected)
     assert ids.flags.writeable
 
 

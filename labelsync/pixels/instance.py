@@ -60,9 +60,9 @@ def encode_instance_bitmap(ids: npt.NDArray[Any], *, level: int = 6) -> bytes:
 
 
 def _ids_of_colors(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
-    """(H, W, 3|4) -> (H, W) ids: four bytes are a little-endian number with alpha on top."""
-    if colors.shape[2] == 3:
-        rgba = np.empty((*colors.shape[:2], 4), np.uint8)
+    """(..., 3|4) -> (...) ids: four bytes are a little-endian number with alpha on top."""
+    if colors.shape[-1] == 3:
+        rgba = np.empty((*colors.shape[:-1], 4), np.uint8)
         rgba[..., :3] = colors
         colors = rgba
     ids: npt.NDArray[np.uint32] = np.ascontiguousarray(colors).view("<u4")[..., 0]
