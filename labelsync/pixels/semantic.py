@@ -5,7 +5,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
 
 from labelsync.errors import BitmapError
 from labelsync.pixels.image import opened
@@ -65,20 +64,23 @@ def _by_search(
     instance: npt.NDArray[np.uint32], keys: npt.NDArray[np.int64], values: npt.NDArray[Any], unknown: int
 ) -> npt.NDArray[Any]:
     """The lookup for large ids, once per run of equal pixels."""
-    flat = instance.ravel()
-    starts = np.flatnonzero(np.concatenate(([True], flat[1:] != flat[:-1])))
-    ids = flat[starts]
+    ids, lengths = _runs(instance)
     at = np.searchsorted(keys, ids).clip(max=len(keys) - 1)
     found = np.where(keys[at] == ids, values[at], unknown).astype(values.dtype)
-    return np.repeat(found, np.diff(starts, append=flat.size)).reshape(instance.shape)
+    return np.repeat(found, lengths).reshape(instance.shape)
 
 
 def count_pixels(bitmap: npt.NDArray[Any], num_labels: int) -> npt.NDArray[np.int64]:
     """(H, W) disk ids 0..K -> (K + 1,) int64, pixels per disk id."""
-    if bitmap.dtype == np.uint8:  # Pillow's histogram needs a third of the time: it makes no int64 of every pixel
-        counts = np.array(Image.fromarray(bitmap).histogram(), np.int64)
-        return counts[: num_labels + 1]
-    return np.bincount(bitmap.ravel(), minlength=num_labels + 1).astype(np.int64)
+    values, lengths = _runs(bitmap)  # a label has few: a quarter of the time of counting pixel by pixel
+    return np.bincount(values, weights=lengths, minlength=num_labels + 1).astype(np.int64)
+
+
+def _runs(bitmap: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Values and lengths of the runs of equal pixels, row after row."""
+    flat = bitmap.ravel()
+    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
+    return flat[ends], np.diff(ends, prepend=-1)
 
 
 def instance_classes(annotations: Iterable[tuple[int, int]], categories: Mapping[int, int]) -> dict[int, int]:
