@@ -199,6 +199,15 @@ def test_the_lookup_is_the_same_for_ids_of_every_size(ids, dtype):
     assert to_semantic(ids, classes, dtype=dtype).tolist() == expected
 
 
+@pytest.mark.parametrize("large", [0, 300, 70_000])
+def test_a_turned_bitmap_has_its_classes_where_they_are(large):
+    ids = np.array([[0, 1, 2], [2, 1, large]], np.uint32)
+    classes = {1: 5, 2: 6, 300: 7, 70_000: 8}
+    expected = to_semantic(ids, classes)
+    assert np.array_equal(to_semantic(ids.T, classes), expected.T)
+    assert np.array_equal(to_semantic(ids[::-1, ::-1], classes), expected[::-1, ::-1])
+
+
 @given(bitmaps)
 def test_pixels_are_counted_per_class(bitmap):
     bitmap = bitmap % 200

@@ -7,6 +7,7 @@ import json
 import os
 import sys
 import time
+from itertools import pairwise
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -42,4 +43,4 @@ rows = rows.select_columns(["pixel_values", "label"])
 rows.to_parquet(target)
 laps.append(time.perf_counter())
 names = ("release2dataset", "map", "to_parquet")
-print(json.dumps({"samples": len(rows)} | {n: b - a for n, a, b in zip(names, laps, laps[1:], strict=True)}))
+print(json.dumps({"samples": len(rows)} | {n: b - a for n, (a, b) in zip(names, pairwise(laps), strict=True)}))
