@@ -53,8 +53,9 @@ def test_a_second_round_is_measured_beside_the_first(tmp_path: Path) -> None:
 
 
 def test_both_sides_of_the_tutorials_table(tmp_path: Path) -> None:
-    ours, theirs = tutorial.Side(2, 3, 100, 10), tutorial.Side(40, 50, 700, 90)
+    ours, theirs = tutorial.Side(2, 1, 3, 100, 10), tutorial.Side(40, 30, 50, 700, 90)
     report = tutorial.report([ours] * 3, [theirs] * 3, samples=10)
+    assert "| samples/s, imports left out | 10.0 | 0.33 | 30.0 times | 15 times | met |" in report
     assert "20.0 times | 15 times | met" in report
     assert "1/7.0 | 1/8 | **missed**" in report
 
