@@ -42,6 +42,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
     "diff": [
         (["--labelset", "second"], {"labelset": "second"}),
         (["--status", "REVIEWED"], {"status": ("REVIEWED",)}),
+        (["--line-width", "3"], {"line_width": 3.0}),
         (["--wait", "0.5"], {"wait": 0.5}),
         (["--workers", "2"], {"workers": 2}),
         (["--allow-failed", "3"], {"allow_failed": 3}),
@@ -54,6 +55,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--status", "LABELED,PRELABELED"], {"status": ("LABELED", "PRELABELED")}),
         (["--unlabeled", "class"], {"unlabeled": "class"}),
         (["--previous", "acme/walk@v0"], {"previous": "acme/walk@v0"}),
+        (["--line-width", "2.5"], {"line_width": 2.5}),
         (["--allow-renumbering"], {"allow_renumbering": True}),
         (["--columns", "image,label"], {"columns": "image,label"}),
         (["--format", "bitmaps"], {"format": "bitmaps"}),

@@ -1,6 +1,6 @@
 """What the verbs return and their commands print."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -24,7 +24,7 @@ class ConvertRecord:
     """`convert`: a dataset folder.
 
     `splits` = rows per split, `bytes` = size of the data files, `pixel_shares` = class name -> its share of the
-    labelled pixels.
+    labelled pixels, `undrawn` = type of shape -> annotations that touch no pixel.
     """
 
     path: str
@@ -39,6 +39,7 @@ class ConvertRecord:
     pixel_shares: dict[str, float]
     digest: str
     unchanged: bool = False
+    undrawn: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

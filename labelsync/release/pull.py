@@ -41,8 +41,9 @@ def pull(
 ) -> PullRecord:
     """Fetch a release into a folder: release.json, images, instance bitmaps, ledger, manifest.
 
-    Samples with a label in `labelset`, whatever its status, get their image and bitmap; the others are rows of the
-    ledger. Files go through a cache that all rounds share, so a second round fetches only what is new.
+    Samples with a label in `labelset`, whatever its status, get their image and bitmap (labels made of shapes have
+    none); the others are rows of the ledger. A frame of a sequence is a sample. Files go through a cache that all
+    rounds share, so a second round fetches only what is new.
 
     Args:
         source: "owner/dataset@release" (key in SEGMENTS_API_KEY, server in SEGMENTS_API_URL), or a release file by
@@ -119,7 +120,7 @@ def _plan(sample: Sample, file: ReleaseFile) -> _Plan:
         return _Plan(sample, problem=sample.problem)
     if sample.image_url is None:
         return _Plan(sample, problem="its image has no URL")
-    if label.bitmap_url is None and label.annotations:
+    if label.lacks_bitmap:
         return _Plan(sample, problem=f"its label has {len(label.annotations)} annotations and no bitmap URL")
     try:
         image = Asset(file.locate(sample.image_url), "image")
@@ -144,7 +145,8 @@ def _ledger_row(plan: _Plan, problems: Mapping[Asset, str]) -> LedgerRow:
     if reason:
         return LedgerRow(sample.uuid, sample.name, "failed", reason, sample.label.status if sample.label else "")
     if sample.label is None:
-        return LedgerRow(sample.uuid, sample.name, "unlabeled", "no label in this labelset")
+        why = "no label on this frame" if sample.sequence else "no label in this labelset"
+        return LedgerRow(sample.uuid, sample.name, "unlabeled", why)
     return LedgerRow(sample.uuid, sample.name, "pulled", status=sample.label.status)
 
 
