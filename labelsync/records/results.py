@@ -20,6 +20,28 @@ class PullRecord:
 
 
 @dataclass(frozen=True)
+class CacheRecord:
+    """`cache`: images and bitmaps on disk. `unused` = files that no release folder links.
+
+    `oldest`, `newest` = days of last use ("2026-11-21", "" if there is nothing); `removable` = files that were chosen,
+    `removed` = those that went; `damaged` = files that were not what they should be, None if not looked for.
+    """
+
+    path: str
+    files: int
+    bytes: int
+    unused: int
+    unused_bytes: int
+    oldest: str
+    newest: str
+    removable: int
+    removable_bytes: int
+    removed: int
+    removed_bytes: int
+    damaged: int | None = None
+
+
+@dataclass(frozen=True)
 class ConvertRecord:
     """`convert`: a dataset folder.
 

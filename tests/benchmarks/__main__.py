@@ -7,6 +7,7 @@ import importlib
 import importlib.util
 import os
 import platform
+import subprocess
 import sys
 
 from tests.benchmarks.measure import ROUNDS, workplace
@@ -21,8 +22,13 @@ def main(names: list[str]) -> None:
     for name in names or NAMES:
         if importlib.util.find_spec(f"tests.benchmarks.{name}") is None:
             continue
+        bench = importlib.import_module(f"tests.benchmarks.{name}")
+        if not hasattr(bench, "run"):  # a program that prints by itself
+            print(f"\n### {name}\n", flush=True)
+            subprocess.run([sys.executable, "-m", bench.__name__], check=True)
+            continue
         with workplace() as folder:
-            print(importlib.import_module(f"tests.benchmarks.{name}").run(folder), flush=True)
+            print(bench.run(folder), flush=True)
 
 
 if __name__ == "__main__":
