@@ -26,6 +26,7 @@ ORDER = """
 VENDORS = {
     "numpy": "anyone",
     "PIL": "anyone",
+    "kornia_rs": "pixels/png",
     "tqdm": "release dataset hub model evaluation quality training deploy pipeline",
     "click": "cli",
     "filelock": "store",

@@ -10,7 +10,7 @@ from labelsync.errors import BitmapError
 from labelsync.labels import LabelMap
 from labelsync.pixels.image import require_whole
 from labelsync.pixels.instance import decode_instance_bitmap
-from labelsync.pixels.semantic import encode_semantic, instance_classes, to_semantic
+from labelsync.pixels.semantic import count_pixels, encode_semantic, instance_classes, to_semantic
 from labelsync.pixels.shapes import draw_shapes
 from labelsync.records.release import Annotation, LedgerRow
 from labelsync.store import sha256
@@ -81,7 +81,7 @@ def convert_sample(sample: LabelledSample, labels: LabelMap) -> tuple[LedgerRow,
             bitmap = _semantic(sample, labels, _checked_size(image))
     except BitmapError as e:
         return row("failed", e.message), None
-    pixels = np.bincount(bitmap.ravel(), minlength=labels.num_labels + 1).astype(np.int64)
+    pixels = count_pixels(bitmap, labels.num_labels)
     if pixels[0] == bitmap.size:  # under unlabeled="class" only where all of it is of dropped categories
         return row("empty", _why_empty(sample, labels, undrawn)), None
     return row("converted"), Converted(sample, image, encode_semantic(bitmap), pixels)
