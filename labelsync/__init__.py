@@ -14,6 +14,7 @@ _PUBLIC = {
     "convert": "labelsync.dataset.convert",
     "load": "labelsync.dataset.load",
     "push": "labelsync.hub.push",
+    "verify": "labelsync.hub.verify",
     "train": "labelsync.training.finetune",
     "evaluate": "labelsync.evaluation.evaluate",
     "MeanIoU": "labelsync.evaluation.metric",

@@ -1,5 +1,6 @@
 """A README that two write: labelsync its marked section and its metadata keys, people everything else."""
 
+import json
 import re
 
 BEGIN = "<!-- labelsync: begin (this section is replaced by every push; text outside it stays) -->"
@@ -36,6 +37,13 @@ def merged(theirs: str | None, ours: str) -> str:
     else:
         body = "\n\n".join(part for part in (their_body.strip(), section.group()) if part) + "\n"
     return _joined(_merged_head(their_head, our_head), body)
+
+
+def with_license(text: str, license: str) -> str:
+    """A README whose metadata says `license`, whatever it said before."""
+    head, body = _split(text)
+    quoted = license if re.fullmatch(r"[a-z][\w.-]*", license) else json.dumps(license)
+    return _joined(_merged_head(head, f"license: {quoted}\n"), body)
 
 
 def _split(text: str) -> tuple[str, str]:

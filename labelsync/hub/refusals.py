@@ -7,6 +7,7 @@ where JSON was due is a JSONDecodeError, and Xet has builtin and own exceptions.
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub.errors import (
@@ -48,6 +49,10 @@ class Busy(ServiceError):
         self.seconds = seconds
 
 
+class Silent(ServiceError):
+    """A host has not answered for so long that asking once more would only take longer."""
+
+
 def refusal(  # noqa: PLR0911 - one line per kind of failure, in the order that tells them apart
     error: BaseException, *, repo: str, endpoint: str
 ) -> LabelsyncError | None:
@@ -59,6 +64,8 @@ def refusal(  # noqa: PLR0911 - one line per kind of failure, in the order that 
     """
     if isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, LabelsyncError):
+        return error  # a request that was given up
     if isinstance(error, HfHubHTTPError):
         return _of_status(error, repo, endpoint)
     if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
@@ -78,6 +85,15 @@ def refusal(  # noqa: PLR0911 - one line per kind of failure, in the order that 
     if isinstance(error, ValueError):
         return PublishError(f"{repo} was not taken: {_one_line(str(error))}", hint="correct it and push again")
     return None
+
+
+def rate_limit(headers: Mapping[str, str]) -> Busy:
+    """What an answer 429 asks for in its headers."""
+    reset = re.search(r"\bt=(\d+)", headers.get("ratelimit", ""))
+    stated = reset.group(1) if reset else headers.get("retry-after", "")
+    seconds = float(stated) if stated.isdigit() else 0.0
+    wait = f"in {seconds:.0f} s" if seconds else "later"
+    return Busy("the Hub limits the rate of requests", seconds=seconds, hint=f"try again {wait}")
 
 
 def no_token() -> AuthError:
@@ -107,19 +123,10 @@ def _of_status(  # noqa: PLR0911 - one line per answer
     if status in (409, 412):
         return HeadMoved(f"{repo} changed while this push ran{said}", hint="push again")
     if status == 429:
-        return _busy(error)
+        return rate_limit(error.response.headers)
     if status == 408 or status >= 500:
         return ServiceError(f"the Hub answers {status}{said}", hint=_AGAIN)
     return PublishError(f"the Hub refuses the push to {repo} ({status}{said})", hint="correct it and push again")
-
-
-def _busy(error: HfHubHTTPError) -> Busy:
-    headers = error.response.headers
-    reset = re.search(r"\bt=(\d+)", headers.get("ratelimit", ""))
-    stated = reset.group(1) if reset else headers.get("retry-after", "")
-    seconds = float(stated) if stated.isdigit() else 0.0
-    wait = f"in {seconds:.0f} s" if seconds else "later"
-    return Busy("the Hub limits the rate of requests", seconds=seconds, hint=f"push again {wait}")
 
 
 def _unreachable(where: str, error: BaseException) -> ServiceError:
