@@ -159,7 +159,9 @@ def _put_tag(repo: HubRepo, tag: str, commit: str, publication: Publication, *, 
     """Put the tag on the commit, and see that it is there."""
     if tagged and not move:
         return
-    if move and tag in repo.refs()[1] and repo.head(tag) != commit:
+    if move and tag in repo.refs()[1]:
+        if repo.head(tag) == commit:
+            return
         repo.delete_tag(tag)  # the Hub cannot move one; whoever asks in between is told that it does not exist
     repo.create_tag(tag, commit)
     if repo.head(tag) != commit and not publication.is_content_of(snapshot(repo, tag)):

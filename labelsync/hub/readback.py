@@ -128,9 +128,10 @@ def _require_card(there: _Commit, rows: Mapping[str, int]) -> None:
     """The card's metadata, which load_dataset goes by, names the same splits with as many rows."""
     if "README.md" not in there.tree:
         return
+    text = there.text("README.md")
     try:
-        info = RepoCard(there.text("README.md")).data.get("dataset_info")
-    except ValueError as e:
+        info = RepoCard(text).data.get("dataset_info")
+    except Exception as e:  # noqa: BLE001 - YAML's errors are of a library that is none of ours
         raise there.wrong("README.md", f"has metadata that cannot be read ({' '.join(str(e).split())[:200]})") from None
     splits = info.get("splits") if isinstance(info, dict) else None
     if not isinstance(splits, list):

@@ -71,7 +71,7 @@ def refusal(  # noqa: PLR0911 - one line per kind of failure, in the order that 
     if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
         return _unreachable(_host_of(error) or endpoint, error)
     if isinstance(error, OfflineModeIsEnabled):
-        return ServiceError("HF_HUB_OFFLINE is set, so nothing can be pushed", hint="unset it")
+        return ServiceError("HF_HUB_OFFLINE is set, so the Hub is not asked", hint="unset it")
     if isinstance(error, LocalTokenNotFoundError) or type(error).__name__ == "OIDCError":  # the second since 1.20
         return no_token()
     if isinstance(error, HFValidationError):
@@ -109,7 +109,7 @@ def _of_status(  # noqa: PLR0911 - one line per answer
     if host and host != _netloc(endpoint):
         return ServiceError(f"the storage {host} of the Hub answers {status}{said}", hint=_AGAIN)
     if isinstance(error, GatedRepoError):
-        return AuthError(f"{repo} is gated", hint="ask for access on its page, then push again")
+        return AuthError(f"{repo} is gated", hint="ask for access on its page, then try again")
     if isinstance(error, RepositoryNotFoundError):
         return RepoMissing(f"{repo} does not exist, or the token may not see it", hint="check the name and the token")
     if isinstance(error, RevisionNotFoundError):
@@ -131,7 +131,7 @@ def _of_status(  # noqa: PLR0911 - one line per answer
 
 def _unreachable(where: str, error: BaseException) -> ServiceError:
     reason = _one_line(str(error)) or type(error).__name__
-    hint = "check the network and HF_ENDPOINT, then push again: what was sent is not sent twice"
+    hint = "check the network and HF_ENDPOINT, then try again: what was sent is not sent twice"
     return ServiceError(f"no connection to {_netloc(where)}: {reason}", hint=hint)
 
 
