@@ -26,7 +26,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined] # loaded lazil
 from labelsync.errors import LabelsyncError, OptionError, PublishError, ServiceError
 from labelsync.hub.patience import LIMIT, LONGEST_WAIT, limit_waiting
 from labelsync.hub.plan import LocalFile, Plan, RemoteFile
-from labelsync.hub.refusals import RepoMissing, RevisionMissing, Silent, no_token, refusal
+from labelsync.hub.refusals import RepoMissing, RevisionMissing, SessionClosed, Silent, no_token, refusal
 from labelsync.hub.remote import RemoteFile as OpenFile
 from labelsync.hub.remote import get, url_of
 
@@ -138,6 +138,16 @@ class HubRepo:
         """
         adds = [CommitOperationAdd(path, _source(files[path])) for path in plan.add]
         for group in _groups(adds):
+            self._send(group, revision)
+        ignored = [add.path_in_repo for add in adds if add._should_ignore]
+        if ignored:
+            raise PublishError(
+                f"the .gitignore of {self.repo_id} leaves out {ignored[0]}", hint="remove that line there, then push"
+            )
+        return adds
+
+    def _send(self, group: list[CommitOperationAdd], revision: str, tries: int = 3) -> None:
+        try:
             with self._refusing(), _bars_on_a_terminal():
                 # an empty gitignore: a .gitignore in the repo must not leave out a part of a publication
                 self._api.preupload_lfs_files(
@@ -148,12 +158,10 @@ class HubRepo:
                     free_memory=False,
                     gitignore_content="",
                 )
-        ignored = [add.path_in_repo for add in adds if add._should_ignore]
-        if ignored:
-            raise PublishError(
-                f"the .gitignore of {self.repo_id} leaves out {ignored[0]}", hint="remove that line there, then push"
-            )
-        return adds
+        except SessionClosed:
+            if tries == 1:
+                raise
+            self._send(group, revision, tries - 1)
 
     def commit(
         self,

@@ -19,6 +19,7 @@ CONNECT = 10.0  # seconds for the connection, and for each block that is sent
 ANSWER = 20.0  # seconds without a byte of the answer
 COMMIT_ANSWER = 60.0  # the Hub writes a whole commit before it answers
 LONGEST_WAIT = 60.0  # a rate limit that lasts longer is told instead of waited for
+PAUSE = 1.0  # seconds between two tries to make a repo
 LIMIT = 30.0  # a request first tried longer ago than this, and never answered, is not tried again
 
 _lock = threading.Lock()
@@ -73,11 +74,25 @@ def _asked(request: Any) -> None:
 
 
 def _answered(response: Any) -> None:
-    """After every answer. The client would sleep through any rate limit, be it an hour."""
+    """After every answer. The client would sleep through any rate limit, be it an hour, and ask without end or pause
+    for a repo while another one is being made."""
+    key = _key(response.request)
     with _lock:
-        _first.pop(_key(response.request), None)
+        since = _first.pop(key, time.monotonic())
     if response.status_code == 429 and (busy := rate_limit(response.headers)).seconds > LONGEST_WAIT:
         raise busy
+    if response.status_code == 409 and key[1].endswith("/api/repos/create"):
+        response.read()
+        if "another conflicting operation" in response.text:
+            _wait_for_the_other_repo(key, since)
+
+
+def _wait_for_the_other_repo(key: tuple[str, str], since: float) -> None:
+    if time.monotonic() - since > LIMIT / 2:
+        raise Silent("the Hub is making another repo all the time", hint="try again later")
+    time.sleep(PAUSE)
+    with _lock:
+        _first[key] = since
 
 
 def _key(request: Any) -> tuple[str, str]:

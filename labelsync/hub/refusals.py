@@ -49,6 +49,10 @@ class Busy(ServiceError):
         self.seconds = seconds
 
 
+class SessionClosed(ServiceError):
+    """The client closed the session that all its threads share, because one of them was refused a connection."""
+
+
 class Silent(ServiceError):
     """A host has not answered for so long that asking once more would only take longer."""
 
@@ -66,6 +70,8 @@ def refusal(  # noqa: PLR0911 - one line per kind of failure, in the order that 
         error = error.__cause__
     if isinstance(error, LabelsyncError):
         return error  # a request that was given up
+    if isinstance(error, RuntimeError) and "client has been closed" in str(error):
+        return SessionClosed(f"no connection to the storage behind {_netloc(endpoint)}", hint=_AGAIN)
     if isinstance(error, HfHubHTTPError):
         return _of_status(error, repo, endpoint)
     if isinstance(error, httpx.HTTPError | httpx.InvalidURL):

@@ -15,7 +15,8 @@ from tests.publish import folders
 from tests.publish.folders import Cli, contents, dataset_folder, model_folder, pushed, refused, shard, weights
 
 NAME = "acme/sidewalk@v1.0"
-ONE_BIT = (lambda data: data[:200] + bytes([data[200] ^ 1]) + data[201:])(shard(b"test"))
+WHOLE = shard(b"test")
+ONE_BIT = WHOLE[:200] + bytes([WHOLE[200] ^ 1]) + WHOLE[201:]
 
 
 def verified(cli: Cli, name: str = NAME, *options: str) -> dict[str, Any]:
