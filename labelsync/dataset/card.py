@@ -13,6 +13,7 @@ from datasets.splits import SplitDict, SplitInfo
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
+from labelsync.dataset.since import Since
 from labelsync.dataset.split import Assignment
 from labelsync.labels import BACKGROUND, LabelMap, TaxonomyChanges
 from labelsync.records.release import Ledger, Release
@@ -29,6 +30,7 @@ class CardFacts:
         pixels, images: by disk id 0..K, the pixels and the number of images that have some.
         columns: names of the image and the label column; empty for plain bitmaps.
         inputs: names -> digests of what the dataset was made from.
+        since: the difference to the earlier round, where there was one.
     """
 
     release: Release
@@ -43,6 +45,7 @@ class CardFacts:
     columns: tuple[str, ...]
     status: tuple[str, ...]
     inputs: Mapping[str, str]
+    since: Since | None = None
 
 
 def features(columns: tuple[str, str]) -> "datasets.Features":
@@ -75,6 +78,7 @@ def render(facts: CardFacts) -> str:
         unlabeled=_unlabeled(labels, facts.pixels),
         classes=_classes(facts),
         changes=_changes(facts.changes),
+        since=facts.since,
         splits=facts.splits,
         rows=sum(facts.splits.values()),
         first_split=next(iter(facts.splits)),

@@ -18,6 +18,7 @@ from labelsync.dataset.rules import Rules, make_rules
 from labelsync.dataset.sample import LabelledSample
 from labelsync.dataset.select import Selection, file_names, select
 from labelsync.dataset.shards import DATA, Shard, ShardResult, dealt, shard_path
+from labelsync.dataset.since import Since, since
 from labelsync.dataset.source import ID2LABEL, LEDGER, SPLITS_FILE
 from labelsync.errors import DatasetError, LabelsyncError, OptionError, SamplesFailed
 from labelsync.records.release import Ledger, LedgerRow, Release
@@ -222,6 +223,7 @@ def _write_texts(work: Path, release: Release, rules: Rules, made: _Made, inputs
         columns=rules.columns if rules.format == "parquet" else (),
         status=rules.status,
         inputs=inputs,
+        since=_since(rules, made),
     )
     store.write_text(work / ID2LABEL, rules.labels.id2label_json())
     store.write_text(work / SPLITS_FILE, to_json(made.plan.assignment) + "\n")
@@ -229,6 +231,13 @@ def _write_texts(work: Path, release: Release, rules: Rules, made: _Made, inputs
     store.write_text(work / README, card.render(facts))
     if made.names:
         store.write_text(work / SAMPLES, json.dumps(_listing(made), indent=1, ensure_ascii=False) + "\n")
+
+
+def _since(rules: Rules, made: _Made) -> Since | None:
+    if rules.previous is None:
+        return None
+    pixels = made.total("pixels")
+    return since(rules.previous, ledger=made.ledger, splits=made.splits, pixels=pixels, labels=rules.labels)
 
 
 def _listing(made: _Made) -> list[dict[str, str]]:

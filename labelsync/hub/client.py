@@ -114,9 +114,12 @@ class HubRepo:
             self._info()
         except RepoMissing:
             # None and not False: an organization may make its repos private by default
-            self._repeated(
-                lambda: self._api.create_repo(self.repo_id, repo_type=self.kind, private=private or None, exist_ok=True)
-            )
+            with suppress(KeyError):  # the client looks for the repo's url in an answer 409, which may have none
+                self.repeated(
+                    lambda api: api.create_repo(
+                        self.repo_id, repo_type=self.kind, private=private or None, exist_ok=True
+                    )
+                )
         self.require_private(private=private)
 
     def require_private(self, *, private: bool) -> None:
@@ -290,29 +293,3 @@ def _remote(entry: RepoFile) -> RemoteFile:
 
 def _source(file: LocalFile) -> str | bytes:
     return file.source if isinstance(file.source, bytes) else str(file.source)
-
-
-def add_file(repo_id: str, path: str, data: bytes, *, revision: str | None, token: str | None) -> Any:
-    """One file onto a branch or pull request of a dataset repo, in a commit of its own; its CommitInfo.
-
-    Args:
-        revision: None = main.
-        token: None = the client's own.
-
-    Raises:
-        AuthError, PublishError, ServiceError: it has not arrived.
-    """
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token, library_name="labelsync")
-    try:
-        return api.create_commit(
-            repo_id,
-            [CommitOperationAdd(path, data)],
-            repo_type="dataset",
-            revision=revision,
-            commit_message=f"Add {path}",
-        )
-    except Exception as e:
-        refused = refusal(e, repo=repo_id, endpoint=api.endpoint)
-        if refused is None:
-            raise
-        raise refused from e

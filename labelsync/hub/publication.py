@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labelsync.errors import DatasetError, LabelsyncError, ModelError
 from labelsync.hub.plan import LocalFile, RemoteFile, make_plan
-from labelsync.hub.readme import merged, with_license
+from labelsync.hub.readme import addressed, merged, with_license
 from labelsync.records.text import from_json
 from labelsync.store import MANIFEST, Manifest, read_manifest, sha256, sha256_file, verify_files
 
@@ -44,13 +44,14 @@ class Snapshot:
 class Publication:
     """What a folder publishes: its manifest's files, README.md and manifest.json.
 
-    `license` is what the card's metadata is to say, "" = what it says already.
+    `license` is what the card's metadata is to say, "" = what it says already; `repo_id` is where the card will stand.
     """
 
     kind: str
     manifest: Manifest
     files: Mapping[str, LocalFile]
     license: str = ""
+    repo_id: str = ""
 
     @property
     def release(self) -> str:
@@ -77,7 +78,8 @@ class Publication:
         """
         files = dict(self.files)
         if README in files:
-            card = merged(there.readme, _text(files[README]))
+            ours = _text(files[README])
+            card = merged(there.readme, addressed(ours, self.repo_id) if self.repo_id else ours)
             files[README] = in_memory((with_license(card, self.license) if self.license else card).encode())
         if there.manifest is not None and there.manifest.digest == self.manifest.digest:
             files[MANIFEST] = in_memory(there.manifest_bytes)
@@ -94,7 +96,7 @@ class Publication:
         return not {*plan.add, *plan.delete} - {README, MANIFEST}
 
 
-def read_publication(folder: Path, *, license: str = "") -> Publication:
+def read_publication(folder: Path, *, repo_id: str = "", license: str = "") -> Publication:
     """The publication of a folder that `convert` or `train` finished; its files are read once and compared.
 
     Raises:
@@ -126,7 +128,7 @@ def read_publication(folder: Path, *, license: str = "") -> Publication:
     folder = folder.absolute()  # the client would take a name that begins with "~" for a home
     files = {p: LocalFile(folder / p, e.size, e.sha256) for p, e in manifest.files.items() if p != README}
     files |= {p: _on_disk(folder / p) for p in (README, MANIFEST) if (folder / p).is_file()}
-    return Publication(kind, manifest, dict(sorted(files.items())), license)
+    return Publication(kind, manifest, dict(sorted(files.items())), license, repo_id)
 
 
 def _require_finished(folder: Path) -> None:

@@ -66,7 +66,7 @@ def push(
         PublishError: the Hub refuses, or holds something else under that tag, or not what was sent.
     """
     _require_options(tag, revision, create_pr=create_pr, move_tag=move_tag)
-    publication = read_publication(Path(path), license=license or "")
+    publication = read_publication(Path(path), repo_id=repo_id, license=license or "")
     tag = "" if create_pr else publication.release if tag is None else tag
     _require_tag(tag)
     repo = HubRepo(repo_id, publication.kind)
@@ -85,6 +85,35 @@ def push(
     if tag:
         _put_tag(repo, tag, outcome.commit, publication, tagged=tagged, move=move_tag)
     return _record(repo, revision, tag, outcome, read)
+
+
+def move_tag(repo_id: str, tag: str, *, to: str, kind: str = "model") -> tuple[str, bool]:
+    """Put a tag where another revision is, wherever it was before.
+
+    Args:
+        to: tag, branch or commit of the repo.
+        kind: "model" or "dataset".
+
+    Returns:
+        The commit, and whether the tag was not there yet.
+
+    Raises:
+        OptionError, AuthError, ServiceError, PublishError: as `push`.
+    """
+    _require_tag(tag)
+    repo = HubRepo(repo_id, kind)
+    commit = repo.head(to)
+    branches, tags = repo.refs()
+    if tag in branches:
+        raise PublishError(f"{repo_id} has a branch named {tag}", hint="give the tag another name")
+    if tag in tags and repo.head(tag) == commit:
+        return commit, False
+    if tag in tags:
+        repo.delete_tag(tag)  # the Hub cannot move one; whoever asks in between is told that it does not exist
+    repo.create_tag(tag, commit)
+    if repo.head(tag) != commit:
+        raise PublishError(f"somebody else has moved tag {tag} of {repo_id} meanwhile", hint="look where it is now")
+    return commit, True
 
 
 def _record(
@@ -159,10 +188,9 @@ def _put_tag(repo: HubRepo, tag: str, commit: str, publication: Publication, *, 
     """Put the tag on the commit, and see that it is there."""
     if tagged and not move:
         return
-    if move and tag in repo.refs()[1]:
-        if repo.head(tag) == commit:
-            return
-        repo.delete_tag(tag)  # the Hub cannot move one; whoever asks in between is told that it does not exist
+    if move:
+        move_tag(repo.repo_id, tag, to=commit, kind=repo.kind)
+        return
     repo.create_tag(tag, commit)
     if repo.head(tag) != commit and not publication.is_content_of(snapshot(repo, tag)):
         raise _taken(repo, tag)

@@ -139,8 +139,6 @@ def test_one_fault_costs_nothing(
 def test_every_fault_at_every_place(
     cli: Cli, server: LoopbackHub, tmp_path: Path, no_waiting: None, fault: str, place: str, times: int | None
 ) -> None:
-    if fault == "409" and place == "create" and times is None:
-        pytest.skip("the Hub says that the repo is there, and it is not")
     check_one_fault(cli, server, tmp_path, fault, place, times=times)
 
 

@@ -18,6 +18,7 @@ from labelsync.hub import client
 from tests.loopback import hub_files
 from tests.loopback.hub import READ_TOKEN, WRITE_TOKEN, LoopbackHub
 from tests.publish.folders import (
+    LABELS,
     Cli,
     contents,
     dataset_folder,
@@ -172,6 +173,17 @@ def test_an_older_release_may_come_back_and_its_tag_stays(cli: Cli, server: Loop
     back = pushed(cli, one)
     assert server.repo("acme/sidewalk").refs["refs/tags/v1.0"] == first["commit"] != back["commit"]
     assert server.files("acme/sidewalk")["data/test-0.parquet"] == shard(b"test")
+
+
+def test_examples_in_the_card_name_the_repo(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:
+    folder = dataset_folder(tmp_path / "dataset")
+    (folder / "README.md").write_text(
+        "---\ntags: [x]\n---\nNot user/name.\n\nWith the id of this repository in place of `user/name`:\n\n"
+        '```python\nload("user/name@v1", "a/user/name")\n```\n'
+    )
+    pushed(cli, folder)
+    text = server.files("acme/sidewalk")["README.md"].decode()
+    assert 'Not user/name.\n\n```python\nload("acme/sidewalk@v1", "a/user/name")\n```' in text
 
 
 # -------------------------------------------------------------------- bad days
@@ -454,6 +466,31 @@ def test_folders_that_are_not_to_be_published(cli: Cli, server: LoopbackHub, tmp
     assert not server.log
 
 
+def test_plain_bitmaps_are_refused(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:
+    folder = dataset_folder(tmp_path / "dataset")
+    (folder / "manifest.json").unlink()
+    store.write_manifest(folder, "convert", inputs={}, settings={"format": "bitmaps"}, summary={}, labels=LABELS)
+    line = refused(cli, folder)
+    assert "holds plain bitmaps" in line and "convert the release with --format parquet" in line
+    assert not server.log
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pkl"])
+def test_pickled_weights_are_refused(cli: Cli, server: LoopbackHub, tmp_path: Path, name: str) -> None:
+    run = model_folder(tmp_path / "run", **{name: b"\x80\x04"})
+    assert f"lists {name}, which is never published; run labelsync train again" in refused(cli, run)
+    only = tmp_path / "only"
+    only.mkdir()
+    (only / "config.json").write_text("{}")
+    store.write_manifest(only, "train", inputs={}, settings={}, summary={}, labels=LABELS)
+    assert "has no weights in safetensors; run labelsync train again" in refused(cli, only)
+    (only / "manifest.json").unlink()
+    assert f"was not made by labelsync train; labelsync train --model {only} starts from it" in refused(cli, only)
+    (only / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    assert "holds pickled weights (pytorch_model.bin); labelsync train --model" in refused(cli, only)
+    assert not server.log
+
+
 # -------------------------------------------------------------------- secrets
 
 
@@ -475,6 +512,26 @@ def test_the_token_goes_to_the_hub_alone(
     assert "no *** here" in failed.output
     files = [*contents(folder).values(), *server.files("acme/sidewalk").values()]
     assert not any(WRITE_TOKEN.encode() in data for data in files)
+
+
+def test_no_token_leaves_by_any_other_way(
+    cli: Cli, server: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("labelsync.hub.publish.COMMIT_FILES", 3)
+    caplog.set_level("DEBUG")
+    folder, ways = (
+        dataset_folder(tmp_path / "dataset", shards=3),
+        ("--dry-run", "--create-pr", "--revision=next", "--tag=v1.0"),
+    )
+    said = [cli("push", folder, "--repo-id=acme/sidewalk", way, "--json").output for way in ways]
+    said.append(cli("verify", "acme/sidewalk@v1.0", "--json").output)
+    said.append(cli("push", model_folder(tmp_path / "run"), "--repo-id=acme/model", "--tag=v1").output)
+    assert len(server.log.find("PUT", server="storage")) and len(server.log.find("GET", server="storage"))
+    assert not any(r.authorized for r in server.log.find(server="storage"))
+    assert not any(WRITE_TOKEN in r.query + r.path for r in server.log)
+    assert not any(WRITE_TOKEN in text for text in [*said, caplog.text])
+    published = [(server.store.root / kind).iterdir() for kind in ("git", "lfs")]
+    assert not any(WRITE_TOKEN.encode() in file.read_bytes() for files in published for file in files)
 
 
 def test_a_file_that_holds_the_token_is_not_published(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:

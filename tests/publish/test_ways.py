@@ -6,8 +6,10 @@ from typing import Any
 
 import pytest
 
+from labelsync.errors import PublishError
 from labelsync.hub import publish
 from labelsync.hub.client import HubRepo
+from labelsync.hub.push import move_tag
 from tests.loopback.hub import LoopbackHub
 from tests.publish.folders import Cli, contents, dataset_folder, model_folder, pushed, refused, without_card
 
@@ -315,6 +317,21 @@ def test_a_tag_that_was_lost_while_it_moved_is_put_by_the_next_run(
     record = pushed(cli, other)
     assert record["unchanged"]
     assert server.repo("acme/sidewalk").refs["refs/tags/v1.0"] == record["commit"]
+
+
+def test_a_tag_goes_wherever_another_one_is(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:
+    first = pushed(cli, model_folder(tmp_path / "one"), "--tag=v1")["commit"]
+    second = pushed(cli, model_folder(tmp_path / "two", **{"notes.txt": b"two"}), "--tag=v2")["commit"]
+    refs = server.repo("acme/sidewalk", kind="model").refs
+    for to, commit, moved in (("v1", first, True), ("v2", second, True), ("v2", second, False), ("v1", first, True)):
+        assert move_tag("acme/sidewalk", "production", to=to) == (commit, moved)
+        assert refs["refs/tags/production"] == commit
+    with pytest.raises(PublishError, match="no such revision"):
+        move_tag("acme/sidewalk", "production", to="v9")
+    refs["refs/heads/next"] = first
+    with pytest.raises(PublishError, match="has a branch named next"):
+        move_tag("acme/sidewalk", "next", to="v1")
+    assert (refs["refs/tags/production"], refs["refs/heads/next"]) == (first, first)
 
 
 # -------------------------------------------------------------------- licence
