@@ -92,8 +92,10 @@ def test_large_files_are_not_fetched(server: LoopbackHub, tmp_path: Path, cli: C
     monkeypatch.setattr(folders, "shard", lambda seed, **_: many if seed == b"large" else shard(seed))
     folder = dataset_folder(tmp_path / "dataset", rows={"data/train-1.parquet": 3000}, **{"train-1": b"large"})
     pushed(cli, folder)
+    del server.log[:]
     record = verified(cli)
     assert record["rows"] == {"test": 2, "train": 3002}
+    assert {r.status for r in server.log.find("GET", server="storage")} == {206}
     assert record["fetched"] < len(many) / 4
 
 

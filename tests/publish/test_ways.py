@@ -213,6 +213,28 @@ def test_main_that_moves_before_the_merge_is_planned_for_again(
     assert without_card(server.files("acme/sidewalk")) == without_card(contents(folder)) | {"notes.txt": b"theirs"}
 
 
+def test_who_else_commits_to_the_pull_request_is_not_overrun(
+    cli: Cli, server: LoopbackHub, tmp_path: Path, few_files: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The part is refused, and planned again on what is there now."""
+    server.add_repo("acme/sidewalk")
+    commit, late = HubRepo.commit, [{"data/train-9.parquet": b"put in between", "why.txt": b"kept"}]
+
+    def then(self: HubRepo, *args: Any, **kwargs: Any) -> str:
+        if late:
+            repo = server.repo("acme/sidewalk")
+            tree = {p: server.store.put(p, data) for p, data in late.pop().items()}
+            server.store.commit(repo, "refs/pr/1", repo.resolve("refs/pr/1").tree | tree, title="late", author="ana")
+        return commit(self, *args, **kwargs)
+
+    monkeypatch.setattr(HubRepo, "commit", then)
+    folder = dataset_folder(tmp_path / "dataset", shards=4)
+    pushed(cli, folder, "--create-pr")
+    assert 412 in {r.status for r in server.log.find("POST", "/commit/")}
+    there = server.files("acme/sidewalk", "refs/pr/1")
+    assert without_card(there) == without_card(contents(folder)) | {"why.txt": b"kept"}
+
+
 def test_stale_files_of_a_model_go_though_its_new_manifest_came_first(
     cli: Cli, server: LoopbackHub, tmp_path: Path, few_files: None
 ) -> None:
