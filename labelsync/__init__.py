@@ -13,6 +13,7 @@ _PUBLIC = {
     "diff": "labelsync.release.diff",
     "convert": "labelsync.dataset.convert",
     "load": "labelsync.dataset.load",
+    "check": "labelsync.quality.check",
     "push": "labelsync.hub.push",
     "verify": "labelsync.hub.verify",
     "train": "labelsync.training.finetune",
