@@ -12,8 +12,9 @@ from labelsync.dataset.card import CardFacts, render
 from labelsync.dataset.since import ClassSince, Since
 from labelsync.dataset.split import Assignment
 from labelsync.hub.readme import addressed, merged, with_license
-from labelsync.labels import LabelClass, LabelMap, TaxonomyChanges
+from labelsync.labels import LabelClass, LabelMap
 from labelsync.records.release import Ledger, LedgerRow, Release, Sample
+from labelsync.taxonomy import TaxonomyChanges
 from tests.loopback.hub_cards import check
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -60,6 +61,8 @@ def facts(*, since: Since | None) -> CardFacts:
         images=[7, 7, 6, 1],
         columns=("pixel_values", "label"),
         status=("LABELED", "REVIEWED"),
+        metadata={},
+        releases=(),
         inputs={"release": "a" * 64} | ({"previous": "b" * 64} if since else {}),
         since=since,
     )

@@ -39,9 +39,14 @@ class Since:
 
 
 def since(
-    previous: DatasetFiles, *, ledger: Ledger, splits: Mapping[str, int], pixels: Sequence[int], labels: LabelMap
-) -> Since:
-    """What is different since `previous`; class numbers are pinned, so pixels are compared by them.
+    previous: DatasetFiles | None,
+    *,
+    ledger: Ledger,
+    splits: Mapping[str, int],
+    pixels: Sequence[int],
+    labels: LabelMap,
+) -> Since | None:
+    """What is different since `previous` (None = this is the first); pixels are compared by the pinned class numbers.
 
     Args:
         ledger, splits, pixels: of this round, as in `CardFacts`.
@@ -49,6 +54,8 @@ def since(
     Raises:
         DatasetError, ServiceError: the earlier ledger cannot be read.
     """
+    if previous is None:
+        return None
     summary = previous.manifest.summary
     then = from_json(Ledger, previous.path(LEDGER).read_bytes(), where=f"{LEDGER} of {previous.name}")
     before, now = _converted(then), _converted(ledger)
