@@ -20,12 +20,14 @@ EMPTY = inspect.Parameter.empty
 SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
     "pull": (["acme/walk@v1"], {"source": "acme/walk@v1"}),
     "diff": (["acme/walk@v1", "v2.json"], {"old": "acme/walk@v1", "new": "v2.json"}),
-    "convert": (["release", "--out", "data"], {"release": Path("release"), "out": Path("data")}),
+    "convert": (["release", "--out", "data"], {"release": (Path("release"),), "out": Path("data")}),
     "check": (["acme/walk@v1"], {"source": "acme/walk@v1"}),
     "push": (["data", "--repo-id", "acme/walk"], {"path": Path("data"), "repo_id": "acme/walk"}),
+    "verify": (["acme/walk@v1"], {"repo": "acme/walk@v1"}),
     "show-recipe": ([], {}),
     "train": (["acme/walk@v1", "--out", "run"], {"dataset": "acme/walk@v1", "out": Path("run")}),
     "evaluate": (["run", "--dataset", "acme/walk@v1"], {"model": "run", "dataset": "acme/walk@v1"}),
+    "cache": ([], {}),
     "predict": (["run", "a.jpg", "images"], {"model": "run", "images": ("a.jpg", "images")}),
     "demo": ([], {}),
 }
@@ -35,6 +37,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
     "pull": [
         (["--out", "deep/r"], {"out": Path("deep/r")}),
         (["--labelset", "second"], {"labelset": "second"}),
+        (["--status", "LABELED,REVIEWED"], {"status": ("LABELED", "REVIEWED")}),
         (["--wait", "0.5"], {"wait": 0.5}),
         (["--workers", "2"], {"workers": 2}),
         (["--allow-failed", "3"], {"allow_failed": 3}),
@@ -43,18 +46,24 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
     "diff": [
         (["--labelset", "second"], {"labelset": "second"}),
         (["--status", "REVIEWED"], {"status": ("REVIEWED",)}),
+        (["--line-width", "3"], {"line_width": 3.0}),
         (["--wait", "0.5"], {"wait": 0.5}),
         (["--workers", "2"], {"workers": 2}),
         (["--allow-failed", "3"], {"allow_failed": 3}),
     ],
     "convert": [
+        (["b", "c"], {"release": (Path("release"), Path("b"), Path("c"))}),
+        (["--labels", "l.toml"], {"labels": Path("l.toml")}),
         (["--splits", "s.json"], {"splits": Path("s.json")}),
+        (["--split-by", "metadata.split"], {"split_by": "metadata.split"}),
         (["--fractions", "0.5,0.25,0.25"], {"fractions": (0.5, 0.25, 0.25)}),
         (["--group-by", "metadata.sequence"], {"group_by": "metadata.sequence"}),
         (["--status", "REVIEWED"], {"status": ("REVIEWED",)}),
         (["--status", "LABELED,PRELABELED"], {"status": ("LABELED", "PRELABELED")}),
+        (["--metadata", "a=1", "--metadata", "a=2"], {"metadata": ("a=1", "a=2")}),
         (["--unlabeled", "class"], {"unlabeled": "class"}),
         (["--previous", "acme/walk@v0"], {"previous": "acme/walk@v0"}),
+        (["--line-width", "2.5"], {"line_width": 2.5}),
         (["--allow-renumbering"], {"allow_renumbering": True}),
         (["--columns", "image,label"], {"columns": "image,label"}),
         (["--format", "bitmaps"], {"format": "bitmaps"}),
@@ -74,8 +83,16 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
     ],
     "push": [
         (["--tag", "v2"], {"tag": "v2"}),
+        (["--move-tag"], {"move_tag": True}),
         (["--private"], {"private": True}),
+        (["--revision", "staging"], {"revision": "staging"}),
+        (["--create-pr"], {"create_pr": True}),
+        (["--license", "cc-by-4.0"], {"license": "cc-by-4.0"}),
         (["--message", "Round two"], {"message": "Round two"}),
+        (["--dry-run"], {"dry_run": True}),
+    ],
+    "verify": [
+        (["--repo-type", "model"], {"repo_type": "model"}),
     ],
     "show-recipe": [
         (["quality"], {"recipe": "quality"}),
@@ -109,6 +126,12 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--device", "cpu"], {"device": "cpu"}),
         (["--align"], {"align": True}),
         (["--overwrite"], {"overwrite": True}),
+    ],
+    "cache": [
+        (["--clean"], {"clean": True}),
+        (["--older-than", "30d"], {"older_than": "30d"}),
+        (["--all"], {"all": True}),
+        (["--verify"], {"verify": True}),
     ],
     "predict": [
         (["--out", "p"], {"out": Path("p")}),

@@ -15,7 +15,7 @@ from PIL import Image
 from labelsync import store
 from labelsync.errors import AuthError, OptionError
 from labelsync.hub import client
-from labelsync.hub import push as push_module
+from labelsync.hub import publish as hub_publish
 from labelsync.model.load import load_model
 from labelsync.records.results import TrainRecord
 from labelsync.training import finetune, publish
@@ -170,7 +170,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
     """A Hub of the test's own, a token that may write, and no waiting between tries."""
     monkeypatch.setenv("HF_TOKEN", WRITE_TOKEN)
     monkeypatch.setattr(client, "WAITS", (0.0,))
-    monkeypatch.setattr(push_module, "_BACKOFF", (0.0,))
+    monkeypatch.setattr(hub_publish, "BACKOFF", (0.0,))
     with LoopbackHub() as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server
@@ -237,6 +237,12 @@ def test_a_hub_that_fails_is_a_line_each_time_and_the_run_is_whole(
     server.faults.clear()
     assert quick(push_to_hub="acme/seg").digest == record.digest  # finished: only pushed
     assert server.files("acme/seg", kind="model")["model.safetensors"]
+
+
+def test_a_branch_of_the_repo_may_be_named(quick: Callable[..., TrainRecord], server: LoopbackHub) -> None:
+    quick(push_to_hub="acme/seg@running")
+    assert "model.safetensors" in server.files("acme/seg", "running", kind="model")
+    assert "model.safetensors" not in server.files("acme/seg", kind="model")
 
 
 def test_what_failed_is_tried_again_at_the_next_save(

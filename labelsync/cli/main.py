@@ -3,6 +3,7 @@
 import click
 
 from labelsync.cli.boundary import Group
+from labelsync.cli.cache import cache
 from labelsync.cli.check import check
 from labelsync.cli.convert import convert
 from labelsync.cli.demo import demo
@@ -13,6 +14,7 @@ from labelsync.cli.pull import pull
 from labelsync.cli.push import push
 from labelsync.cli.show_recipe import show_recipe
 from labelsync.cli.train import train
+from labelsync.cli.verify import verify
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -24,5 +26,5 @@ def main() -> None:
     """
 
 
-for command in (pull, diff, convert, check, push, show_recipe, train, evaluate, predict, demo):
+for command in (pull, diff, convert, check, push, verify, show_recipe, train, evaluate, predict, cache, demo):
     main.add_command(command)

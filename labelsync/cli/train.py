@@ -53,7 +53,9 @@ class Train(click.Command):
     show_default=True,
     help="Validation samples drawn after every evaluation.",
 )
-@click.option("--push-to-hub", metavar="USER/NAME", help="Push the best model so far to this repo at every save.")
+@click.option(
+    "--push-to-hub", metavar="USER/NAME[@BRANCH]", help="Push the best model so far to this repo at every save."
+)
 @click.option("--resume", is_flag=True, help="Go on from the last whole checkpoint in --out.")
 @overwrite_option
 @json_option

@@ -71,8 +71,8 @@ def train(
         set: "name=value" of further TrainingArguments fields.
         report_to: trackers that the Trainer knows, such as "tensorboard" and "wandb"; their packages must be installed.
         pictures: number of validation samples that are drawn after every evaluation, always the same ones.
-        push_to_hub: "user/name" of a model repo that gets the best model so far at every save. A failure of the Hub is
-            a line on stderr and is tried again at the next save.
+        push_to_hub: "user/name[@branch]", a model repo that gets the best model so far at every save. A failure of the
+            Hub is a line on stderr and is tried again at the next save.
         resume: go on from the last whole checkpoint in `out`. The result is that of the uninterrupted run.
         overwrite: delete the run in `out`, and start anew.
 
@@ -130,10 +130,10 @@ def train(
     )
 
 
-def _publisher(repo_id: str | None) -> Publisher | None:
-    if repo_id is None:
+def _publisher(repo: str | None) -> Publisher | None:
+    if repo is None:
         return None
-    publisher = Publisher(repo_id)
+    publisher = Publisher(repo)
     publisher.check()
     return publisher
 

@@ -23,8 +23,7 @@ from labelsync.records.release import Row
 from labelsync.training.data import decode
 
 PICTURES = "pictures"
-_LONGEST = 640  # pixels of a picture's longer side: an overview, not a second copy of the data
-_HEIGHT = 240
+_HEIGHT = 240  # pixels of a picture: an overview, not a second copy of the data
 
 
 class Pictures:
@@ -43,32 +42,32 @@ class Pictures:
 
     def draw(self, segmenter: Segmenter, *, step: int) -> None:
         """Write a picture of each sample. Raises DatasetError for a row that cannot be used."""
-        colors = self.labels.colors
         for number, row in enumerate(self.rows):
-            image, label = decode(row, self.labels)
-            seen = segmenter.segment(image)
-            pictures = [
-                (row.name, _small(image)),
-                ("label", _small(overlay(image, label, colors))),
-                (f"step {step}", _small(overlay(image, seen, colors))),
-            ]
-            there = sorted({*np.unique(label), *np.unique(seen)} - {0})
-            classes = [(self.labels.names[i - 1], self.labels.classes[i - 1].color) for i in there]
+            titles = (row.name, "label", f"step {step}")
+            picture = Image.fromarray(side_by_side(segmenter, row, self.labels, titles=titles))
             file = io.BytesIO()
-            Image.fromarray(panel(pictures, classes, height=_HEIGHT)).save(file, "JPEG", quality=85)
+            picture.save(file, "JPEG", quality=85)
             store.write_bytes(self.folder / f"step-{step:06}" / f"{number}-{_file_name(row.name)}.jpg", file.getvalue())
+
+
+def side_by_side(segmenter: Segmenter, row: Row, labels: LabelMap, *, titles: tuple[str, str, str]) -> RGB:
+    """(h, w, 3): image, label and what the model sees, with a legend of the classes in them.
+
+    Raises:
+        DatasetError: a row that cannot be used.
+    """
+    image, label = decode(row, labels)
+    seen = segmenter.segment(image)
+    pictures = (image, overlay(image, label, labels.colors), overlay(image, seen, labels.colors))
+    there = sorted({*np.unique(label).tolist(), *np.unique(seen).tolist()} - {0})
+    classes = [(labels.names[i - 1], labels.classes[i - 1].color) for i in there]
+    return panel(list(zip(titles, pictures, strict=True)), classes, height=_HEIGHT)
 
 
 def chosen(names: Sequence[str], number: int) -> list[int]:
     """Indices of the `number` names with the lowest hashes, in the order of these."""
     ranks = sorted(range(len(names)), key=lambda i: (hashlib.sha256(names[i].encode()).digest(), i))
     return ranks[:number]
-
-
-def _small(picture: RGB) -> RGB:
-    image = Image.fromarray(picture)
-    image.thumbnail((_LONGEST, _LONGEST))
-    return np.asarray(image)
 
 
 def _file_name(name: str) -> str:

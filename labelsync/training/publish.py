@@ -17,7 +17,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from labelsync import store
 from labelsync.errors import LabelsyncError
-from labelsync.hub.client import HubRepo
+from labelsync.hub.client import MAIN, HubRepo
 from labelsync.hub.push import push
 
 _MODEL = (
@@ -34,10 +34,10 @@ class Publisher:
     """Sends model folders to one repo.
 
     Attributes:
-        repo_id: "owner/name"; made if it is missing.
+        repo: "owner/name[@branch]"; both are made if they are missing.
     """
 
-    repo_id: str
+    repo: str
 
     def check(self) -> None:
         """Whether there is any hope; called before the first step.
@@ -45,7 +45,7 @@ class Publisher:
         Raises:
             OptionError: the name cannot be a repo's. AuthError: nobody is logged in.
         """
-        HubRepo(self.repo_id, "model")
+        HubRepo(self.repo.partition("@")[0], "model")
 
     def send(self, folder: Path, *, message: str) -> bool:
         """Publish a finished folder, untagged: tags name rounds, and are made by `labelsync push`.
@@ -54,10 +54,11 @@ class Publisher:
             False if that failed; why stands on stderr.
         """
         try:
-            push(folder, repo_id=self.repo_id, tag="", message=message)
+            repo_id, _, branch = self.repo.partition("@")
+            push(folder, repo_id=repo_id, tag="", revision=branch or MAIN, message=message)
         except Exception as e:  # noqa: BLE001 - hours of training are worth more than any error of this
             why = e.message if isinstance(e, LabelsyncError) else f"{type(e).__name__}: {e}"
-            tqdm.write(f"labelsync: not pushed to {self.repo_id} ({' '.join(why.split())})", file=sys.stderr)
+            tqdm.write(f"labelsync: not pushed to {self.repo} ({' '.join(why.split())})", file=sys.stderr)
             return False
         return True
 

@@ -1,7 +1,7 @@
 """One run in its folder: steps, best model, and what is left behind."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +11,10 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 from labelsync import store
 from labelsync.dataset.load import LabeledDataset
 from labelsync.errors import DatasetError, ModelError
-from labelsync.model.load import LoadedModel, save_model
+from labelsync.model.load import LoadedModel, load_model, save_model
 from labelsync.records.release import Row
 from labelsync.training.callbacks import Flow, Metrics, Patience, Progress, is_used_up, metrics_lines
-from labelsync.training.card import model_card
+from labelsync.training.card import OVERLAY, model_card, overlay_picture
 from labelsync.training.checkpoints import STATE, require_same_weights
 from labelsync.training.data import TrainingData
 from labelsync.training.folder import CHECKPOINTS, STAGE, Identity, RunFolder
@@ -138,19 +138,21 @@ class Run:
         out = self.folder.path
         save_model(self.loaded, out)
         require_same_weights(out, trainer.best_checkpoint)
-        self._write_story(out, trainer.state)
+        self._write_story(out, self.loaded, trainer.state)
 
     def _write_checkpoint(self, checkpoint: Path, folder: Path, state: TrainerState) -> None:
         """What `_write` would leave if the run ended now, in another folder."""
         link_model(checkpoint, folder)
-        self._write_story(folder, state)
+        kept = load_model(folder, device=str(self.arguments.device))  # self.loaded is in the middle of its steps
+        self._write_story(folder, replace(kept, labels=self.data.labels), state)
 
-    def _write_story(self, folder: Path, state: TrainerState) -> None:
-        """Metrics, card and manifest of a folder that holds the model already."""
+    def _write_story(self, folder: Path, kept: LoadedModel, state: TrainerState) -> None:
+        """Metrics, card, its picture and the manifest of a folder that holds the model `kept` already."""
         summary = {
             **self.names,
             "release": self.data.release,
             "revision": self.data.revision,
+            "model_revision": self.loaded.revision,
             "head": self.loaded.head,
             "parameters": sum(p.numel() for p in self.loaded.model.parameters()),
             "steps": state.global_step,
@@ -160,6 +162,7 @@ class Run:
             "train_loss": mean_loss(state.log_history),
         }
         store.write_text(folder / METRICS, metrics_lines(state.log_history))
+        store.write_bytes(folder / OVERLAY, overlay_picture(kept, self.splits[1][0]))
         scores = best_scores(state.log_history, step=state.best_global_step or 0)
         card = model_card(
             self.loaded,
