@@ -202,6 +202,14 @@ def test_seed_and_patience_are_the_recipes_unless_a_flag_says_otherwise(tmp_path
         load_recipe(path, patience=-1)
 
 
+def test_the_recipe_of_the_readme_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[1] / "README.md").read_text()
+    (shown,) = [part.partition("```")[0] for part in text.split("```toml\n") if part.startswith("# my-recipe.toml")]
+    (tmp_path / "my-recipe.toml").write_text(shown)
+    read = load_recipe(tmp_path / "my-recipe.toml")
+    assert (read.steps, read.loss.class_weights, read.weight_decay) == (40_000, {"curb": 4.0}, 0.01)
+
+
 # -------------------------------------------------------------------- showing them
 
 

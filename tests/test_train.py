@@ -105,6 +105,7 @@ def test_the_command_prints_the_record_and_nothing_else(
 def test_the_command_says_what_it_did(cli: Cli, data: Path, start: Path, done: TrainRecord) -> None:
     result = cli("train", data, "--model", start, "--out", done.path, *QUICK)
     assert f"kept step {done.best_step}: mean IoU {done.mean_iou:.4f} on the validation split" in result.stdout
+    assert "\nclass head: fresh\n" in result.stdout
     assert result.stdout.endswith(f"{done.path}\n")
 
 

@@ -143,7 +143,6 @@ def test_patience_by_hand() -> None:
 
 
 def test_tensorboard_gets_losses_and_scores(quick: Callable[..., TrainRecord]) -> None:
-    pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     record = quick(report_to=("tensorboard",))

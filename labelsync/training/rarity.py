@@ -13,6 +13,7 @@ from labelsync.labels import LabelMap
 from labelsync.records.release import Row
 from labelsync.training.data import decode_label
 from labelsync.training.knobs import ClassWeights, Recipe
+from labelsync.training.process import rank
 
 Counts = npt.NDArray[np.int64]
 Numbers = npt.NDArray[np.float64]
@@ -30,8 +31,8 @@ def pixel_counts(rows: Sequence[Row], labels: LabelMap) -> Counts:
         DatasetError: a label that cannot be used; the sample is named.
     """
     counts = np.zeros((len(rows), labels.num_labels), np.int64)
-    numbers = range(len(rows))
-    for i in tqdm(numbers, desc="count labels", unit="label", disable=None, file=sys.stderr, dynamic_ncols=True):
+    bar = {"desc": "count labels", "unit": "label", "disable": True if rank() else None, "file": sys.stderr}
+    for i in tqdm(range(len(rows)), dynamic_ncols=True, **bar):
         counts[i] = np.bincount(decode_label(rows[i], labels).reshape(-1), minlength=labels.num_labels + 1)[1:]
     return counts
 
