@@ -592,7 +592,8 @@ def test_an_auxiliary_head_is_trained_and_without_labels_says_no_nan(tmp_path: P
     loss = of.compute_loss(loaded.model.train(), batch | {"pixel_values": pixels + 90})
     loss.backward()
     heads = {n: p.grad for n, p in loaded.model.named_parameters() if n.startswith("auxiliary_head.")}
-    assert heads and all(grad is not None and grad.abs().sum() > 0 for n, grad in heads.items() if "classifier" in n)
+    assert heads and all(grad is not None for grad in heads.values())
+    assert sum(bool(grad.abs().sum() > 0) for grad in heads.values()) > len(heads) // 2
     nothing = torch.full_like(batch["labels"], 255)
     assert of.compute_loss(loaded.model, {"pixel_values": pixels, "labels": nothing}).item() == 0
     of.close()

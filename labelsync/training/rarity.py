@@ -31,8 +31,9 @@ def pixel_counts(rows: Sequence[Row], labels: LabelMap) -> Counts:
         DatasetError: a label that cannot be used; the sample is named.
     """
     counts = np.zeros((len(rows), labels.num_labels), np.int64)
-    bar = {"desc": "count labels", "unit": "label", "disable": True if rank() else None, "file": sys.stderr}
-    for i in tqdm(range(len(rows)), dynamic_ncols=True, **bar):
+    hidden = True if rank() else None  # of several processes one speaks
+    numbers = range(len(rows))
+    for i in tqdm(numbers, desc="count labels", unit="label", disable=hidden, file=sys.stderr, dynamic_ncols=True):
         counts[i] = np.bincount(decode_label(rows[i], labels).reshape(-1), minlength=labels.num_labels + 1)[1:]
     return counts
 
