@@ -2,8 +2,10 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +20,7 @@ from labelsync.evaluation.evaluate import evaluate
 from labelsync.records.results import TrainRecord
 from labelsync.records.text import from_json
 from labelsync.release.pull import pull
+from labelsync.training.checkpoints import last_complete, step_of
 from labelsync.training.data import order
 from tests.models import tiny_segformer
 from tests.releases import draw_release
@@ -61,12 +64,17 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder / "dataset"
 
 
+def environment() -> dict[str, str]:
+    rest = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    return rest | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+
+
 def launched(*argv: object, launch: tuple[str, ...] = LAUNCH) -> TrainRecord:
     """The record of a launched command; `launch` () runs one process without a launcher."""
-    environment = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
-    environment |= {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     command = [*(launch or (sys.executable, "-m")), *map(str, argv)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=ROOT, timeout=300)
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env=environment(), cwd=ROOT, timeout=300
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     return from_json(TrainRecord, done.stdout)  # one process speaks
 
@@ -118,3 +126,42 @@ def test_two_processes_are_one_with_a_double_batch(data: Path, tmp_path: Path) -
     assert max(float((start[n].double() - one[n].double()).abs().max()) for n in one) > 1e-3  # it did move
     scores = [store.read_manifest(tmp_path / n / "run").summary["mean_iou"] for n in ("two", "one")]
     assert np.isclose(*scores, atol=1e-3)
+
+
+@pytest.mark.slow
+def test_ctrl_c_leaves_a_checkpoint_that_all_processes_go_on_from(data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    argv = (
+        *(
+            "labelsync",
+            "train",
+            data,
+            "--model",
+            data.parent / "start",
+            "--out",
+            out,
+            "--recipe=demo",
+            "--batch-size=2",
+        ),
+        *(*QUICK, "--learning-rate=0.003", "--epochs=60", "--pictures=0"),
+    )
+    running = subprocess.Popen(
+        [*LAUNCH, *map(str, argv)],
+        env=environment(),
+        cwd=ROOT,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    deadline = time.monotonic() + 120
+    while not (out / "checkpoints" / "checkpoint-6").exists() and time.monotonic() < deadline:
+        time.sleep(0.1)
+    os.killpg(running.pid, signal.SIGINT)
+    _, said = running.communicate(timeout=90)
+    assert "is saved; go on with --resume" in said
+    last = last_complete(out / "checkpoints")
+    assert last is not None and not (out / "manifest.json").exists()
+    assert f"step {step_of(last)} of 180 is saved" in said
+    record = launched(*argv, "--resume")
+    assert record.steps == 180

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 from transformers import IntervalStrategy, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
@@ -120,13 +121,32 @@ class Flow(TrainerCallback):
     Ctrl-C ends the run after the step it is in, with a checkpoint; a second one ends it at once. Every checkpoint falls
     on a logged step and holds the evaluation that belongs to its step, so that a run which goes on from it logs the
     same losses and misses no evaluation.
+
+    Of several processes each gets the signal when it does; they stop after the same step, else one would wait for a
+    checkpoint and another for gradients.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self._group: Any = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A way to agree that does not wait for the GPU."""
+        if args.world_size > 1 and torch.distributed.is_initialized():
+            self._group = torch.distributed.new_group(backend="gloo")
+
+    def _agree(self) -> None:
+        """What one process was asked, all were."""
+        if self._group is not None:
+            flag = torch.tensor(int(self.asked))
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX, group=self._group)
+            self.asked = bool(flag)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """At the end of an epoch, the save is left to `on_epoch_end`, which comes with the evaluation."""
+        self._agree()
         if self.asked:
             control.should_save = control.should_training_stop = True
         if args.eval_strategy == IntervalStrategy.EPOCH and _ends(state):
