@@ -26,6 +26,7 @@ class Rules:
         given: sample name, uuid or group -> split, from the file `where`; None without one.
         earlier: what is pinned; None in a first round.
         inputs, settings: what the result depends on besides the release.
+        previous: the earlier round's dataset, whose rows may be taken over.
     """
 
     labels: LabelMap
@@ -40,6 +41,7 @@ class Rules:
     format: str
     inputs: dict[str, str]
     settings: dict[str, Any]
+    previous: DatasetFiles | None = None
 
 
 def make_rules(
@@ -100,6 +102,7 @@ def make_rules(
             "format": format,
             "allow_renumbering": allow_renumbering,
         },
+        previous=files,
     )
 
 

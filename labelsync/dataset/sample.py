@@ -1,5 +1,6 @@
 """One labelled sample -> one row: the image's own bytes, and the label as a PNG of disk ids."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,17 +12,18 @@ from labelsync.labels import LabelMap
 from labelsync.pixels.image import require_whole
 from labelsync.pixels.instance import decode_instance_bitmap
 from labelsync.pixels.semantic import encode_semantic, instance_classes, to_semantic
-from labelsync.records.release import LedgerRow
+from labelsync.records.release import LedgerRow, Outcome
 from labelsync.store import sha256
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a release folder, and what the pull recorded of it."""
+    """A file of a release folder, and what the pull recorded of it; `url` = its http(s) URL in the release, or ""."""
 
     path: str
     sha256: str
     size: int
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,11 @@ class LabelledSample:
     bitmap: File | None
     annotations: tuple[tuple[int, int], ...]
 
+    @property
+    def extension(self) -> str:
+        """Of the image, with its dot."""
+        return Path(self.image.path).suffix
+
 
 @dataclass(frozen=True)
 class Converted:
@@ -52,21 +59,23 @@ class Converted:
     label: bytes
     pixels: npt.NDArray[np.int64]
 
-    @property
-    def extension(self) -> str:
-        """Of the image, with its dot."""
-        return Path(self.sample.image.path).suffix
+
+Read = Callable[[File, str], bytes]
+"""(file, "image" or "bitmap") -> the bytes that were pulled, or a BitmapError."""
 
 
-def convert_sample(sample: LabelledSample, labels: LabelMap) -> tuple[LedgerRow, Converted | None]:
-    """The sample's ledger row, and its row of the dataset if it is converted."""
+def convert_sample(
+    sample: LabelledSample, labels: LabelMap, read: Read | None = None
+) -> tuple[LedgerRow, Converted | None]:
+    """The sample's ledger row, and its row of the dataset if it is converted; `read` is `read_file` unless given."""
 
-    def row(outcome: str, reason: str = "") -> LedgerRow:
-        return LedgerRow(sample.uuid, sample.name, outcome, reason, sample.status)  # type: ignore[arg-type]
+    def row(outcome: Outcome, reason: str = "") -> LedgerRow:
+        return LedgerRow(sample.uuid, sample.name, outcome, reason, sample.status)
 
+    read = read or read_file
     try:
-        image = _read(sample.image, "image")
-        bitmap = _semantic(sample, labels, _checked_size(image))
+        image = read(sample.image, "image")
+        bitmap = _semantic(sample, labels, _checked_size(image), read)
     except BitmapError as e:
         return row("failed", e.message), None
     pixels = np.bincount(bitmap.ravel(), minlength=labels.num_labels + 1).astype(np.int64)
@@ -75,13 +84,15 @@ def convert_sample(sample: LabelledSample, labels: LabelMap) -> tuple[LedgerRow,
     return row("converted"), Converted(sample, image, encode_semantic(bitmap), pixels)
 
 
-def _semantic(sample: LabelledSample, labels: LabelMap, size_hw: tuple[int, int]) -> npt.NDArray[np.uint8 | np.uint16]:
+def _semantic(
+    sample: LabelledSample, labels: LabelMap, size_hw: tuple[int, int], read: Read
+) -> npt.NDArray[np.uint8 | np.uint16]:
     """(H, W) disk ids. Raises BitmapError with a reason that reads after the sample's name."""
     if sample.bitmap is None:
         if sample.annotations:
             raise BitmapError(f"its label has {len(sample.annotations)} annotations and no bitmap")
         return np.full(size_hw, labels.background_id, labels.dtype)
-    data = _read(sample.bitmap, "bitmap")
+    data = read(sample.bitmap, "bitmap")
     try:
         instances = decode_instance_bitmap(data)
     except BitmapError as e:
@@ -100,7 +111,7 @@ def _checked_size(image: bytes) -> tuple[int, int]:
         raise BitmapError(f"its image: {e.message}") from None
 
 
-def _read(file: File, kind: str) -> bytes:
+def read_file(file: File, kind: str) -> bytes:
     """The bytes that were pulled. Raises BitmapError if they are gone or others."""
     try:
         data = Path(file.path).read_bytes()

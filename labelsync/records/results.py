@@ -24,7 +24,8 @@ class ConvertRecord:
     """`convert`: a dataset folder.
 
     `splits` = rows per split, `bytes` = size of the data files, `pixel_shares` = class name -> its share of the
-    labelled pixels.
+    labelled pixels. Of this run: `reused` = rows taken over from the earlier round, `linked` = shards of which all rows
+    were, `decoded` = samples whose files were read.
     """
 
     path: str
@@ -38,6 +39,9 @@ class ConvertRecord:
     bytes: int
     pixel_shares: dict[str, float]
     digest: str
+    reused: int = 0
+    linked: int = 0
+    decoded: int = 0
     unchanged: bool = False
 
 
