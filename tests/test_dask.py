@@ -89,7 +89,7 @@ def test_a_cluster_without_workers_is_not_waited_for_without_end(
     monkeypatch.setattr(cluster, "WORKER_SECONDS", 0.3)
     release = pulled(tmp_path, samples=4)
     with distributed.LocalCluster(
-        n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=50, processes=False
+        n_workers=0, host="127.0.0.1", dashboard_address="127.0.0.1:0", silence_logs=50
     ) as empty:
         address = empty.scheduler_address
         stderr = cli("convert", release, "--out", tmp_path / "data", "--dask", address, code=1).stderr
