@@ -13,6 +13,7 @@ import threading
 import types
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.synchronize import Event
 from typing import Any, NoReturn
@@ -20,7 +21,7 @@ from typing import Any, NoReturn
 from tqdm import tqdm
 
 from labelsync.dataset.cluster import watch_of, width_of
-from labelsync.dataset.shards import Shard, ShardResult, unknown, write_shard
+from labelsync.dataset.shards import Shard, ShardResult, keys_of, unknown, write_shard
 from labelsync.dataset.sink import sink_of
 from labelsync.dataset.spread import PER_WORKER, Spread
 
@@ -44,6 +45,7 @@ def write_shards(
         LabelsyncError: a worker process was killed, or a shard was lost for good.
         OSError: what a shard met, the disk full for one.
     """
+    shards = [replace(s, keys=keys_of(s)) if s.old is not None else s for s in shards]
     bar: tqdm[NoReturn] = tqdm(
         total=sum(len(s.samples) for s in shards), desc="samples", unit="sample", disable=None, file=sys.stderr
     )

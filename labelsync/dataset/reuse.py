@@ -81,15 +81,14 @@ def row_key(sample: LabelledSample, labels: LabelMap) -> str:
     used = {category: table.get(category) for _, category in sample.annotations}
     if None in used.values():
         return ""
-    others = {f.name: _plain(getattr(sample, f.name)) for f in dataclasses.fields(sample) if f.name not in _KNOWN}
-    classes = [(annotation, used[category]) for annotation, category in sample.annotations]
+    others = {name: _plain(getattr(sample, name)) for name in sample.__dataclass_fields__.keys() - _KNOWN}
     value = {
         "format": ROW_FORMAT,
         "uuid": sample.uuid,
         "name": sample.name,
-        "image": _plain(sample.image),
-        "bitmap": _plain(sample.bitmap),
-        "classes": sorted(classes),
+        "image": [sample.image.sha256, sample.extension],
+        "bitmap": None if sample.bitmap is None else sample.bitmap.sha256,
+        "classes": sorted((annotation, used[category]) for annotation, category in sample.annotations),
         "dtype": np.dtype(labels.dtype).name,
         "background": labels.background_id,
         "others": [others, sorted(used.items())] if any(others.values()) else None,
@@ -115,9 +114,9 @@ def shard_key(keys: Sequence[str], schema: pa.Schema, row_group_bytes: int) -> s
 
 
 def _plain(value: Any) -> Any:
-    """A field as plain data; a file is its content and its kind, wherever it lies."""
+    """A field as plain data; a file is its content, wherever it lies."""
     if isinstance(value, File):
-        return [value.sha256, Path(value.path).suffix]
+        return value.sha256
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {f.name: _plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, dict):

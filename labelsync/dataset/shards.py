@@ -43,6 +43,7 @@ class Shard:
         schema: of the Parquet file, its metadata with the features for `datasets` included.
         names: uuid -> file name without extension, for `--format bitmaps`; None = write Parquet.
         old: the same shard of an earlier round.
+        keys: of the samples, where they are known already (see `keys_of`).
     """
 
     folder: str
@@ -53,6 +54,7 @@ class Shard:
     schema: pa.Schema | None = None
     names: dict[str, str] | None = None
     old: OldShard | None = None
+    keys: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -157,8 +159,17 @@ def _writer(shard: Shard) -> AbstractContextManager[Writer]:
 
 def unknown(shard: Shard) -> int:
     """Number of samples that the earlier round does not have as they are now."""
-    known = frozenset[str]() if shard.old is None else shard.old.index.known
-    return sum(not known or row_key(s, shard.labels) not in known for s in shard.samples)
+    if shard.old is None:
+        return len(shard.samples)
+    known = shard.old.index.known
+    return sum(key not in known for key in keys_of(shard))
+
+
+def keys_of(shard: Shard) -> tuple[str, ...]:
+    """The row key of each sample."""
+    if shard.schema is None:  # plain bitmaps are not taken over
+        return ("",) * len(shard.samples)
+    return shard.keys or tuple(row_key(s, shard.labels) for s in shard.samples)
 
 
 def _linked(shard: Shard, old: OldShard, path: Path, tally: "_Tally") -> ShardResult:
@@ -177,7 +188,7 @@ class _Tally:
 
     def __init__(self, shard: Shard) -> None:
         self.shard = shard
-        self.keys = [row_key(s, shard.labels) if shard.schema is not None else "" for s in shard.samples]
+        self.keys = keys_of(shard)
         self.size = 0
         self.linked = False
         self._ledger: list[LedgerRow] = []
