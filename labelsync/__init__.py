@@ -13,6 +13,7 @@ _PUBLIC = {
     "diff": "labelsync.release.diff",
     "convert": "labelsync.dataset.convert",
     "load": "labelsync.dataset.load",
+    "check": "labelsync.quality.check",
     "push": "labelsync.hub.push",
     "train": "labelsync.training.finetune",
     "evaluate": "labelsync.evaluation.evaluate",

@@ -126,6 +126,10 @@ class OutputLocked(OutputError, BlockingIOError):
 
 
 class GateFailed(LabelsyncError):
-    """A threshold the user stated is not met."""
+    """A threshold the user stated is not met. `record` is what the verb would have returned."""
 
     exit_code = 3
+
+    def __init__(self, message: str, *, hint: str = "", details: Sequence[str] = (), record: object = None) -> None:
+        super().__init__(message, hint=hint, details=details)
+        self.record = record

@@ -49,7 +49,7 @@ def test_two_workers_leave_the_same_bytes_as_this_process(tmp_path: Path, cli: C
     assert digests(tmp_path / "data") == digests(tmp_path / "plain")
     with distributed.Client(dask.scheduler_address, set_as_default=False) as client:
         executor = client.get_executor()
-        assert cluster.width_of(executor) == 2
+        assert cluster.width_of(executor)() == 2
         again = labelsync.convert(release, out=tmp_path / "again", executor=executor)
         second = labelsync.convert(release, out=tmp_path / "b", executor=executor, previous=tmp_path / "again")
     assert again.digest == expected.digest

@@ -26,7 +26,7 @@ ORDER = """
 VENDORS = {
     "numpy": "anyone",
     "PIL": "anyone",
-    "tqdm": "release dataset hub model evaluation training deploy pipeline",
+    "tqdm": "release dataset hub model evaluation quality training deploy pipeline",
     "click": "cli",
     "filelock": "store",
     "pydantic": "records release training",

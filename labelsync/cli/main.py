@@ -3,6 +3,7 @@
 import click
 
 from labelsync.cli.boundary import Group
+from labelsync.cli.check import check
 from labelsync.cli.convert import convert
 from labelsync.cli.demo import demo
 from labelsync.cli.diff import diff
@@ -22,5 +23,5 @@ def main() -> None:
     """
 
 
-for command in (pull, diff, convert, push, train, evaluate, predict, demo):
+for command in (pull, diff, convert, check, push, train, evaluate, predict, demo):
     main.add_command(command)

@@ -1,10 +1,10 @@
 """A Dask cluster as an executor; `distributed` is the extra labelsync[dask]."""
 
+import contextlib
 import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
-from contextlib import contextmanager
 from typing import Any
 
 from labelsync.errors import LabelsyncError, OptionError, ServiceError
@@ -13,7 +13,7 @@ CONNECT_SECONDS = 10
 WORKER_SECONDS = 60  # for a first worker, and for another one when all are gone
 
 
-@contextmanager
+@contextlib.contextmanager
 def dask_executor(address: str) -> Iterator[Executor]:
     """The cluster of the scheduler at `address` ("tcp://host:8786").
 
@@ -44,12 +44,19 @@ def dask_executor(address: str) -> Iterator[Executor]:
         yield client.get_executor()
 
 
-def width_of(executor: Executor) -> int:
-    """How many calls an executor runs at once, as far as it lets us see."""
+def width_of(executor: Executor) -> Callable[[], int]:
+    """A function that says how many calls an executor runs at once, as far as it lets us see; a cluster may grow."""
     client = _client_of(executor)
-    if client is not None:
-        return sum(client.nthreads().values()) or 1
-    return int(getattr(executor, "_max_workers", 0) or os.cpu_count() or 1)
+    known = int(getattr(executor, "_max_workers", 0) or os.cpu_count() or 1)
+
+    def width() -> int:
+        nonlocal known
+        if client is not None:
+            with contextlib.suppress(OSError, RuntimeError):  # the scheduler is away, perhaps for a moment
+                known = sum(client.nthreads().values()) or known
+        return known
+
+    return width
 
 
 def watch_of(executor: Executor) -> Callable[[], None]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from labelsync.dataset.rules import Rules
 from labelsync.dataset.sample import LabelledSample
 from labelsync.dataset.select import Selection
-from labelsync.dataset.shards import shard_counts
+from labelsync.dataset.shards import MAX_SHARDS, shard_counts
 from labelsync.dataset.split import SPLITS, Assignment, assign, groups_of, merged
 from labelsync.dataset.split_file import given_splits
 from labelsync.errors import DatasetError, SamplesFailed
@@ -101,4 +101,6 @@ def _shards(splits: Mapping[str, Sequence[LabelledSample]], rules: Rules) -> dic
     sizes = {k: sum(s.image.size + (s.bitmap.size if s.bitmap else 0) for s in v) for k, v in splits.items()}
     counts = shard_counts({k: len(v) for k, v in splits.items()}, sizes)
     pinned = rules.earlier.shards if rules.earlier else {}
-    return {split: pinned.get(split, n) for split, n in counts.items()}
+    new = [split for split in counts if split not in pinned]
+    room = max(1, (MAX_SHARDS - sum(pinned.values())) // max(1, len(new)))  # a split that is new beside pinned ones
+    return {split: pinned[split] if split in pinned else min(n, room if pinned else n) for split, n in counts.items()}

@@ -23,7 +23,7 @@ from tqdm import tqdm
 from labelsync.dataset.cluster import watch_of, width_of
 from labelsync.dataset.shards import Shard, ShardResult, keys_of, unknown, write_shard
 from labelsync.dataset.sink import sink_of
-from labelsync.dataset.spread import PER_WORKER, Spread
+from labelsync.dataset.spread import Spread
 
 SAMPLES_PER_PROCESS = 16  # a process costs half a second to start; fewer samples than that are quicker without
 
@@ -53,7 +53,7 @@ def write_shards(
         if executor is not None:
             spread = Spread(
                 executor,
-                window=PER_WORKER * (workers or width_of(executor)),
+                width=width_of(executor) if workers is None else lambda: workers,
                 missing=lambda files: sink_of(shards[0].folder).missing(files),
                 require_alive=watch_of(executor),
             )
@@ -84,7 +84,7 @@ def _spread(shards: Sequence[Shard], count: int, bar: "tqdm[NoReturn]") -> list[
     stop = context.Event()
     with ProcessPoolExecutor(count, mp_context=context, initializer=_prepare, initargs=(stop,)) as pool:
         try:
-            spread = Spread(pool, window=PER_WORKER * count, work=_work, stop=stop.set)
+            spread = Spread(pool, width=lambda: count, work=_work, stop=stop.set)
             return spread.run(shards, lambda shard: bar.update(len(shard.samples)))
         finally:  # after an error or Ctrl-C: let none of them write on in a folder that goes away
             stop.set()

@@ -32,7 +32,7 @@ class Spread:
     """One conversion on one executor.
 
     Attributes:
-        window: number of shards under way at most.
+        width: how many shards the executor works on at once, asked again and again.
         missing: which of the files that a worker says it wrote are not there as it says.
         require_alive: raises LabelsyncError when nobody is left to work.
         work: what a worker calls.
@@ -40,7 +40,7 @@ class Spread:
     """
 
     executor: Executor
-    window: int
+    width: Callable[[], int]
     missing: Callable[[Mapping[str, FileEntry]], list[str]] = lambda _: []
     require_alive: Callable[[], None] = lambda: None
     work: Work = work
@@ -60,7 +60,7 @@ class Spread:
         results: dict[int, ShardResult] = {}
         try:
             while waiting or running:
-                while waiting and len(running) < self.window:
+                while waiting and len(running) < PER_WORKER * self.width():
                     index, attempt = waiting.popleft()
                     future = self._submit(shards[index], f"{run}-{attempt}")
                     running[future] = (index, attempt)
