@@ -192,7 +192,10 @@ class KeptRows:
     def __init__(self, shard: OldShard, path: Path) -> None:
         self._pixels = shard.index.rows
         self._at = {key: i for i, (key, _) in enumerate(self._pixels)}
-        self._rows = Rows([(shard.path, len(self._pixels))], columns=shard.columns, locate=lambda _: path)
+        # not mapped: every page of a large shard would count as memory of this process until the shard is done
+        self._rows = Rows(
+            [(shard.path, len(self._pixels))], columns=shard.columns, locate=lambda _: path, memory_map=False
+        )
 
     def find(self, key: str, sample: LabelledSample) -> tuple[Row, Pixels] | None:
         """The row of a sample, None if it is not there."""
