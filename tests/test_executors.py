@@ -221,6 +221,19 @@ def test_an_executor_that_cannot_import_labelsync_is_one_line(tmp_path: Path) ->
     assert "install this labelsync" in e.value.hint
 
 
+def test_a_shard_that_kills_every_dask_worker_is_one_line(tmp_path: Path) -> None:
+    class KilledWorker(Exception):  # noqa: N818 - Dask's name
+        """What a scheduler answers once it has tried on several workers."""
+
+    def killed(_: int) -> None:
+        raise KilledWorker
+
+    executor = Inline(before=killed)
+    with pytest.raises(LabelsyncError, match="several Dask workers died at the same shard"):
+        write_shards(jobs(tmp_path / "out"), executor=executor)
+    assert executor.calls <= 4
+
+
 def test_half_a_shard_of_a_killed_worker_is_not_part_of_the_dataset(tmp_path: Path) -> None:
     release = pulled(tmp_path, samples=40)
 

@@ -127,7 +127,7 @@ def _why_lost(error: Exception) -> str:
         raise LabelsyncError(
             "a worker process was killed, perhaps for want of memory", hint="try again with --workers 1"
         ) from None
-    if isinstance(error, ImportError):
+    if isinstance(error, ImportError) or "deserializ" in str(error):  # the second is what a Dask scheduler says
         raise LabelsyncError(
             f"a worker cannot run the work: {error}", hint="install this labelsync where the workers run"
         ) from None
