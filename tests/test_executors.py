@@ -222,7 +222,7 @@ def test_an_executor_that_cannot_import_labelsync_is_one_line(tmp_path: Path) ->
 
 
 def test_a_shard_that_kills_every_dask_worker_is_one_line(tmp_path: Path) -> None:
-    class KilledWorker(Exception):  # noqa: N818 - Dask's name
+    class KilledWorker(Exception):
         """What a scheduler answers once it has tried on several workers."""
 
     def killed(_: int) -> None:

@@ -25,6 +25,7 @@ SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
     "push": (["data", "--repo-id", "acme/walk"], {"path": Path("data"), "repo_id": "acme/walk"}),
     "train": (["acme/walk@v1", "--out", "run"], {"dataset": "acme/walk@v1", "out": Path("run")}),
     "evaluate": (["run", "--dataset", "acme/walk@v1"], {"model": "run", "dataset": "acme/walk@v1"}),
+    "cache": ([], {}),
     "predict": (["run", "a.jpg", "images"], {"model": "run", "images": ("a.jpg", "images")}),
     "demo": ([], {}),
 }
@@ -34,6 +35,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
     "pull": [
         (["--out", "deep/r"], {"out": Path("deep/r")}),
         (["--labelset", "second"], {"labelset": "second"}),
+        (["--status", "LABELED,REVIEWED"], {"status": ("LABELED", "REVIEWED")}),
         (["--wait", "0.5"], {"wait": 0.5}),
         (["--workers", "2"], {"workers": 2}),
         (["--allow-failed", "3"], {"allow_failed": 3}),
@@ -42,6 +44,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
     "diff": [
         (["--labelset", "second"], {"labelset": "second"}),
         (["--status", "REVIEWED"], {"status": ("REVIEWED",)}),
+        (["--line-width", "3"], {"line_width": 3.0}),
         (["--wait", "0.5"], {"wait": 0.5}),
         (["--workers", "2"], {"workers": 2}),
         (["--allow-failed", "3"], {"allow_failed": 3}),
@@ -54,6 +57,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--status", "LABELED,PRELABELED"], {"status": ("LABELED", "PRELABELED")}),
         (["--unlabeled", "class"], {"unlabeled": "class"}),
         (["--previous", "acme/walk@v0"], {"previous": "acme/walk@v0"}),
+        (["--line-width", "2.5"], {"line_width": 2.5}),
         (["--allow-renumbering"], {"allow_renumbering": True}),
         (["--columns", "image,label"], {"columns": "image,label"}),
         (["--format", "bitmaps"], {"format": "bitmaps"}),
@@ -97,6 +101,12 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--device", "cpu"], {"device": "cpu"}),
         (["--align"], {"align": True}),
         (["--overwrite"], {"overwrite": True}),
+    ],
+    "cache": [
+        (["--clean"], {"clean": True}),
+        (["--older-than", "30d"], {"older_than": "30d"}),
+        (["--all"], {"all": True}),
+        (["--verify"], {"verify": True}),
     ],
     "predict": [
         (["--out", "p"], {"out": Path("p")}),

@@ -38,7 +38,8 @@ from labelsync.records.results import ConvertRecord
 @click.option(
     "--group-by",
     metavar="RULE",
-    help="What no split tears apart: uuid, name, metadata.KEY, or name:REGEX (its first group, else the whole match)."
+    help="What no split tears apart: uuid (an image, or a whole sequence), name, metadata.KEY, or name:REGEX (its"
+    " first group, else the whole match)."
     "  [default: that of --previous, else uuid]",
 )
 @status_option
@@ -53,6 +54,12 @@ from labelsync.records.results import ConvertRecord
     metavar="DATASET",
     help="The earlier round's folder or USER/NAME@TAG: class numbers, splits and shards stay as they are there,"
     " and only what changed is converted.",
+)
+@click.option(
+    "--line-width",
+    type=float,
+    metavar="PIXELS",
+    help="Draw polylines that wide; 0 leaves them out.  [default: that of --previous, else 0]",
 )
 @click.option("--allow-renumbering", is_flag=True, help="Follow category names that have other numbers than there.")
 @click.option(
@@ -97,6 +104,8 @@ def _text(record: ConvertRecord) -> str:
         if record.shards
         else f"splits: {counts(record.splits)} ({record.bytes / 1e6:.1f} MB)",
     ]
+    if record.undrawn:
+        lines.append(f"annotations that touch no pixel: {counts(record.undrawn)}{_about_lines(record)}")
     classes: list[tuple[str, ...]] = [("class", "pixels")]
     classes += [(name, f"{share:.2%}") for name, share in record.pixel_shares.items()]
     return "\n".join([*lines, table(classes)])
@@ -107,3 +116,7 @@ def _taken_over(record: ConvertRecord) -> list[str]:
     if not record.reused:
         return []
     return [f"{record.reused} rows as they were ({record.linked} shards linked), {record.decoded} samples decoded"]
+
+
+def _about_lines(record: ConvertRecord) -> str:
+    return " (--line-width N draws polylines)" if "polyline" in record.undrawn else ""

@@ -53,6 +53,7 @@ def convert(
     unlabeled: str | None = None,
     previous: str | Path | None = None,
     allow_renumbering: bool = False,
+    line_width: float | None = None,
     columns: str = "pixel_values,label",
     format: str = "parquet",
     workers: int | None = None,
@@ -68,14 +69,17 @@ def convert(
         out: the folder to make, or an fsspec URL such as "s3://bucket/prefix".
         splits: a JSON file, {"train": [names, uuids or groups], ..} or {name, uuid or group: split}; None = by hash.
         fractions: shares of train, validation and test, of 1 or of 100; None = the earlier round's, else 80, 10, 10.
-        group_by: what is never torn apart by a split: "uuid", "name", "metadata.KEY", or "name:REGEX" (its first
-            group, else the whole match); None = the earlier round's, else "uuid".
+        group_by: what is never torn apart by a split: "uuid" (an image, or a whole sequence of frames), "name",
+            "metadata.KEY", or "name:REGEX" (its first group, else the whole match); None = the earlier round's, else
+            "uuid".
         status: label statuses that are taken.
         unlabeled: what pixels are that nobody labelled: "ignore" (0) or "class" (a class `background`); None = the
             earlier round's, else "ignore".
         previous: the dataset of an earlier round, a folder or "user/name@revision". Its class numbers, splits and
             number of shards are kept, shards that nothing happened to are linked, and unchanged rows are copied.
         allow_renumbering: follow category names where a release gives them other numbers than `previous` knows.
+        line_width: pixels that polylines are wide, 1 or more; 0 = they are not drawn, and counted; None = the earlier
+            round's, else 0.
         columns: names of the image and label column, "pixel_values,label" or "image,label".
         format: "parquet", or "bitmaps" for plain files in images/<split> and labels/<split>.
         workers: processes, None = as many as there are CPUs; or how many shards `dask` or `executor` works on at once.
@@ -113,6 +117,7 @@ def convert(
         unlabeled=unlabeled,
         previous=previous,
         allow_renumbering=allow_renumbering,
+        line_width=line_width,
         columns=columns,
         format=format,
     )
@@ -184,7 +189,7 @@ def _make(
     allow_failed: int,
 ) -> _Made:
     """Convert, and if a split came out empty because its samples were dropped, deal out those that are left."""
-    release, selection = folder.release, select(folder, status=rules.status)
+    release, selection = folder.release, select(folder, status=rules.status, line_width=rules.line_width)
     require_samples(selection, release)
     samples = selection.samples
     ledger = dict(selection.ledger)
@@ -286,6 +291,7 @@ def _summary(release: Release, rules: Rules, made: _Made) -> dict[str, Any]:
         "pixel_shares": {k: round(v, 6) for k, v in card.pixel_shares(rules.labels, pixels).items()},
         "rows": {r.path: r.rows for r in made.results} if files else {},
         "pixels": pixels,
+        "undrawn": made.ledger.undrawn,
         "lost": made.lost,
     }
 

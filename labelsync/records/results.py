@@ -1,6 +1,6 @@
 """What the verbs return and their commands print."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -20,12 +20,34 @@ class PullRecord:
 
 
 @dataclass(frozen=True)
+class CacheRecord:
+    """`cache`: images and bitmaps on disk. `unused` = files that no release folder links.
+
+    `oldest`, `newest` = days of last use ("2026-11-21", "" if there is nothing); `removable` = files that were chosen,
+    `removed` = those that went; `damaged` = files that were not what they should be, None if not looked for.
+    """
+
+    path: str
+    files: int
+    bytes: int
+    unused: int
+    unused_bytes: int
+    oldest: str
+    newest: str
+    removable: int
+    removable_bytes: int
+    removed: int
+    removed_bytes: int
+    damaged: int | None = None
+
+
+@dataclass(frozen=True)
 class ConvertRecord:
     """`convert`: a dataset folder.
 
     `splits` = rows per split, `bytes` = size of the data files, `pixel_shares` = class name -> its share of the
-    labelled pixels. Of this run: `reused` = rows taken over from the earlier round, `linked` = shards of which all rows
-    were, `decoded` = samples whose files were read.
+    labelled pixels, `undrawn` = type of shape -> annotations that touch no pixel. Of this run: `reused` = rows taken
+    over from the earlier round, `linked` = shards of which all rows were, `decoded` = samples whose files were read.
     """
 
     path: str
@@ -43,6 +65,7 @@ class ConvertRecord:
     linked: int = 0
     decoded: int = 0
     unchanged: bool = False
+    undrawn: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
