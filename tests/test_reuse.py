@@ -25,6 +25,7 @@ from labelsync.records.text import from_json
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
 from tests.loopback.segments import LoopbackSegments
 from tests.releases import draw_release, edit_release, sample_uuid
+from tests.tasks import draw_shapes_release
 from tests.test_convert import digests, ledger_of
 
 Cli = Callable[..., Result]
@@ -221,6 +222,23 @@ def test_a_correction_of_the_json_alone_is_converted(tmp_path: Path) -> None:
     record = same_as_from_scratch(tmp_path, release, old)
     assert record.decoded == 1
     assert sum(digests(old)[n] != d for n, d in digests(tmp_path / "b").items()) == 1
+
+
+@pytest.mark.parametrize("task_type", ["vector", "bboxes"])
+def test_drawn_shapes_are_taken_over_with_what_the_ledger_says_of_them(tmp_path: Path, task_type: str) -> None:
+    drawn = draw_shapes_release(tmp_path / "drawn", task_type=task_type, samples=16).path
+    first = labelsync.pull(drawn, out=tmp_path / "v1").path
+    before = labelsync.convert(first, out=tmp_path / "a", workers=1)
+
+    def move(document: dict[str, Any]) -> None:
+        shapes = document["dataset"]["samples"][3]["labels"]["ground-truth"]["attributes"]["annotations"]
+        shapes[0]["points"][0][0] += 5
+
+    release = Path(labelsync.pull(edit_release(drawn, move), out=tmp_path / "v2").path)
+    record = same_as_from_scratch(tmp_path, release, tmp_path / "a")
+    assert (record.decoded, record.reused) == (1, 15)
+    assert record.undrawn == before.undrawn
+    assert again(release, tmp_path / "a", tmp_path / "wide", line_width=3.0).decoded > 1 or task_type == "bboxes"
 
 
 def test_other_column_names_copy_rows_and_link_no_shard(tmp_path: Path) -> None:
