@@ -27,9 +27,6 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 
 
-# -------------------------------------------------------------------- bytes and files
-
-
 def sha256(data: bytes) -> str:
     """Hex digest of bytes."""
     return hashlib.sha256(data).hexdigest()
@@ -133,19 +130,11 @@ def write_manifest(
     exclude: tuple[str, ...] = (),
     known: Mapping[str, FileEntry] | None = None,
 ) -> Manifest:
-    """Digest every file below `folder` and write manifest.json, last.
-
-    Args:
-        exclude: top-level entries that are left out.
-        known: files whose digests their writers have found already; they are listed as given and not read again.
-    """
-    names = {p.relative_to(folder).as_posix(): p for p in folder.rglob("*") if p.is_file()}
-    files = dict(known or {}) | {
-        name: FileEntry(sha256_file(p), p.stat().st_size)
-        for name, p in names.items()
-        if name not in (known or {}) and name.split("/")[0] not in (MANIFEST, *exclude)
-    }
-    files = dict(sorted(files.items()))
+    """Digest every file below `folder` (not those in `exclude`, at its top, nor `known` ones), write it last."""
+    files = dict(known or {})
+    for name, path in sorted((p.relative_to(folder).as_posix(), p) for p in folder.rglob("*") if p.is_file()):
+        if name not in files and name.split("/")[0] not in (MANIFEST, *exclude):
+            files[name] = FileEntry(sha256_file(path), path.stat().st_size)
     body = {
         "stage": stage,
         "inputs": dict(inputs),
@@ -161,7 +150,7 @@ def write_manifest(
         inputs=dict(inputs),
         settings=dict(settings),
         summary=dict(summary),
-        files=files,
+        files=dict(sorted(files.items())),
         labels=labels,
         version=_version(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -187,11 +176,10 @@ def read_manifest(folder: Path, stage: str = "") -> Manifest:
 def manifest_of(text: bytes, *, folder: str, stage: str = "") -> Manifest:
     """The manifest whose text was read from `folder`, a path or a URL; see `read_manifest`."""
     _refuse_newer(folder, text)
-    where = f"{folder}/{MANIFEST}"
-    manifest = from_json(Manifest, text, where=where)
+    manifest = from_json(Manifest, text, where=f"{folder}/{MANIFEST}")
     outside = [name for name in manifest.files if not _is_below(name)]
     if outside:
-        raise LabelsyncError(f"{where} names {outside[0]!r}, which is not below {folder}", hint="make it again")
+        raise LabelsyncError(f"{folder}/{MANIFEST} names {outside[0]!r}, which is not below it", hint="make it again")
     if stage and manifest.stage != stage:
         raise DatasetNotFound(
             f"{folder} was made by labelsync {manifest.stage}, not {stage}", hint=f"give a folder of labelsync {stage}"
