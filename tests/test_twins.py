@@ -67,6 +67,8 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--columns", "image,label"], {"columns": "image,label"}),
         (["--format", "bitmaps"], {"format": "bitmaps"}),
         (["--workers", "2"], {"workers": 2}),
+        (["--dask", "tcp://a:8786"], {"dask": "tcp://a:8786"}),
+        (["--out", "s3://bucket/walk"], {"out": "s3://bucket/walk"}),
         (["--allow-failed", "3"], {"allow_failed": 3}),
         (["--overwrite"], {"overwrite": True}),
     ],
@@ -132,6 +134,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--overwrite"], {"overwrite": True}),
     ],
 }
+ONLY_PYTHON = {"convert": {"executor"}}  # an object, which no command line can carry; --dask is its flag
 PAIRS = ("diff",)  # of two things of one kind: both are positional
 ROWS = [(verb, *row) for verb in VERBS for row in [([], {}), *FLAGS[verb]]]
 
@@ -141,7 +144,9 @@ def twin(verb: str) -> Any:
 
 
 def parameters(verb: str) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(twin(verb)).parameters)
+    """Of the function, as far as a flag can stand for them."""
+    every = inspect.signature(twin(verb)).parameters
+    return {name: p for name, p in every.items() if name not in ONLY_PYTHON.get(verb, ())}
 
 
 def filled(kind: Any) -> Any:

@@ -28,6 +28,16 @@ class CommaList(click.ParamType):  # type: ignore[type-arg,unused-ignore] # gene
             self.fail(f"{value!r} is not a list of numbers like 80,10,10", param, ctx)
 
 
+class FolderOrUrl(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A path -> Path; a URL stays the text it is: a path would make one slash of two."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:  # noqa: ARG002
+        """The path or URL."""
+        return value if "://" in str(value) else Path(value)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on stdout, nothing else.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what lies at the output path.")
 device_option = click.option("--device", help="cuda, cuda:1, cpu, ...; by default a GPU if there is one.")
@@ -69,10 +79,10 @@ def amount(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def lost(folder: str) -> list[str]:
-    """A line for each sample that failed, as the ledger in `folder` has it."""
-    ledger = from_json(Ledger, (Path(folder) / "ledger.json").read_bytes(), where="ledger.json")
-    return [f"  {row.name!r} failed: {row.reason}" for row in ledger.failed]
+def lost(folder: str, ledger: bytes | None = None) -> list[str]:
+    """A line for each sample that failed, as the ledger in `folder`, or with the content `ledger`, has it."""
+    data = (Path(folder) / "ledger.json").read_bytes() if ledger is None else ledger
+    return [f"  {row.name!r} failed: {row.reason}" for row in from_json(Ledger, data, where="ledger.json").failed]
 
 
 def percent(value: float | None) -> str:

@@ -47,7 +47,8 @@ class ConvertRecord:
     """`convert`: a dataset folder.
 
     `splits` = rows per split, `bytes` = size of the data files, `pixel_shares` = class name -> its share of the
-    labelled pixels, `undrawn` = type of shape -> annotations that touch no pixel.
+    labelled pixels, `undrawn` = type of shape -> annotations that touch no pixel. Of this run: `reused` = rows taken
+    over from the earlier round, `linked` = shards of which all rows were, `decoded` = samples whose files were read.
     """
 
     path: str
@@ -61,6 +62,9 @@ class ConvertRecord:
     bytes: int
     pixel_shares: dict[str, float]
     digest: str
+    reused: int = 0
+    linked: int = 0
+    decoded: int = 0
     unchanged: bool = False
     undrawn: dict[str, int] = field(default_factory=dict)
 
