@@ -94,6 +94,11 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--batch-size", "2"], {"batch_size": 2}),
         (["--device", "cpu"], {"device": "cpu"}),
         (["--align"], {"align": True}),
+        (["--by", "metadata.weather", "--by", "group"], {"by": ("metadata.weather", "group")}),
+        (["--boundary", "0.02"], {"boundary": 0.02}),
+        (["--resamples", "50"], {"resamples": 50}),
+        (["--gate", "mean_iou >= 0.5", "--gate", "iou.a > 0"], {"gate": ("mean_iou >= 0.5", "iou.a > 0")}),
+        (["--gates", "gates.toml"], {"gates": Path("gates.toml")}),
         (["--overwrite"], {"overwrite": True}),
     ],
     "predict": [

@@ -12,6 +12,7 @@ import numpy as np
 
 from labelsync import store
 from labelsync.dataset import card
+from labelsync.dataset.metadata import METADATA, write_metadata
 from labelsync.dataset.plan import Plan, make_plan, require_rows, required_splits
 from labelsync.dataset.pool import write_shards
 from labelsync.dataset.rules import Rules, make_rules
@@ -227,6 +228,7 @@ def _write_texts(work: Path, release: Release, rules: Rules, made: _Made, inputs
     store.write_text(work / SPLITS_FILE, to_json(made.plan.assignment) + "\n")
     store.write_text(work / LEDGER, to_json(made.ledger) + "\n")
     store.write_text(work / README, card.render(facts))
+    write_metadata(work, release.samples, made.ledger)
     if made.names:
         store.write_text(work / SAMPLES, json.dumps(_listing(made), indent=1, ensure_ascii=False) + "\n")
 
@@ -280,7 +282,7 @@ def _same(out: Path, wanted: str) -> Manifest | None:
 def _is_whole(out: Path, manifest: Manifest) -> bool:
     """Every file is there with its size; README.md may have been written on by hand."""
     files = ((out / name, entry.size) for name, entry in manifest.files.items() if name != README)
-    return all(path.is_file() and path.stat().st_size == size for path, size in files)
+    return METADATA in manifest.files and all(path.is_file() and path.stat().st_size == size for path, size in files)
 
 
 def _record(out: Path, manifest: Manifest, *, unchanged: bool = False) -> ConvertRecord:

@@ -1,6 +1,8 @@
 """What the verbs return and their commands print."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+
+from labelsync.records.scores import GateResult, SliceScores
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,11 @@ class TrainRecord:
 
 @dataclass(frozen=True)
 class EvaluateRecord:
-    """`evaluate`: an evaluation folder. Scores are pooled over all labelled pixels; None = class absent."""
+    """`evaluate`: an evaluation folder. Scores are pooled over all labelled pixels; None = class absent.
+
+    `intervals` = figure, as gates name it ("mean_iou", "iou.road") -> 95 % bootstrap interval, `resampled` says of
+    what; `slices` = slicing -> value -> scores; `boundary_width` = band of the boundary IoU as a share of the diagonal.
+    """
 
     path: str
     model: str
@@ -92,8 +98,20 @@ class EvaluateRecord:
     overall_accuracy: float | None
     per_category_iou: dict[str, float | None]
     per_category_accuracy: dict[str, float | None]
+    frequency_weighted_iou: float | None
+    mean_dice: float | None
+    per_category_dice: dict[str, float | None]
+    mean_boundary_iou: float | None
+    per_category_boundary_iou: dict[str, float | None]
+    boundary_width: float
+    expected_calibration_error: float | None
+    intervals: dict[str, tuple[float, float]]
+    resampled: str
     seconds: float
     digest: str
+    slices: dict[str, dict[str, SliceScores]] = field(default_factory=dict)
+    gates: tuple[GateResult, ...] = ()
+    unchanged: bool = False
 
 
 @dataclass(frozen=True)
