@@ -17,6 +17,7 @@ _PUBLIC = {
     "push": "labelsync.hub.push",
     "train": "labelsync.training.finetune",
     "evaluate": "labelsync.evaluation.evaluate",
+    "compare": "labelsync.evaluation.compare",
     "MeanIoU": "labelsync.evaluation.metric",
     "Segmenter": "labelsync.model.segmenter",
     "predict": "labelsync.deploy.predict",

@@ -25,6 +25,7 @@ SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
     "push": (["data", "--repo-id", "acme/walk"], {"path": Path("data"), "repo_id": "acme/walk"}),
     "train": (["acme/walk@v1", "--out", "run"], {"dataset": "acme/walk@v1", "out": Path("run")}),
     "evaluate": (["run", "--dataset", "acme/walk@v1"], {"model": "run", "dataset": "acme/walk@v1"}),
+    "compare": (["e2", "--baseline", "e1"], {"new": Path("e2"), "baseline": Path("e1")}),
     "predict": (["run", "a.jpg", "images"], {"model": "run", "images": ("a.jpg", "images")}),
     "demo": ([], {}),
 }
@@ -100,6 +101,13 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--gate", "mean_iou >= 0.5", "--gate", "iou.a > 0"], {"gate": ("mean_iou >= 0.5", "iou.a > 0")}),
         (["--gates", "gates.toml"], {"gates": Path("gates.toml")}),
         (["--overwrite"], {"overwrite": True}),
+    ],
+    "compare": [
+        (["--on-common"], {"on_common": True}),
+        (["--fail-below", "0.3"], {"fail_below": 0.3}),
+        (["--resamples", "50"], {"resamples": 50}),
+        (["--gate", "delta.mean_iou >= -0.01"], {"gate": ("delta.mean_iou >= -0.01",)}),
+        (["--gates", "gates.toml"], {"gates": Path("gates.toml")}),
     ],
     "predict": [
         (["--out", "p"], {"out": Path("p")}),

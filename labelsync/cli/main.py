@@ -4,6 +4,7 @@ import click
 
 from labelsync.cli.boundary import Group
 from labelsync.cli.check import check
+from labelsync.cli.compare import compare
 from labelsync.cli.convert import convert
 from labelsync.cli.demo import demo
 from labelsync.cli.diff import diff
@@ -23,5 +24,5 @@ def main() -> None:
     """
 
 
-for command in (pull, diff, convert, check, push, train, evaluate, predict, demo):
+for command in (pull, diff, convert, check, push, train, evaluate, compare, predict, demo):
     main.add_command(command)

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from labelsync.errors import OptionError
 from labelsync.evaluation.figures import Figures
 
 Floats = npt.NDArray[np.float64]
@@ -18,7 +19,9 @@ Intervals = dict[str, tuple[float, float]]
 LEVEL = 0.95
 SEED = 0
 
-_CELLS = 1 << 21  # of one chunk of weights: 16 MB
+MOST = 100_000  # resamples; their figures are held until the quantiles are taken
+
+_ROWS, _CELLS = 256, 1 << 21  # of one chunk of weights: at most 16 MB
 
 
 def resamplings(groups: Sequence[str], *, resamples: int, seed: int = SEED) -> Iterator[Floats]:
@@ -30,7 +33,7 @@ def resamplings(groups: Sequence[str], *, resamples: int, seed: int = SEED) -> I
     _, unit = np.unique(np.array(groups, dtype=object), return_inverse=True)
     number = int(unit.max(initial=-1)) + 1
     rng = np.random.default_rng(seed)
-    rows = max(1, _CELLS // max(len(groups), 1))
+    rows = max(1, min(_ROWS, _CELLS // max(len(groups), 1)))
     for start in range(0, resamples, rows):
         r = min(rows, resamples - start)
         drawn = rng.integers(number, size=(r, number)) + np.arange(r)[:, None] * number
@@ -59,6 +62,21 @@ def paired_intervals(new: Figures, old: Figures, groups: Sequence[str], *, resam
         return {name: values - before[name] for name, values in new.of(weights).items() if name in before}
 
     return _middle(differences(weights) for weights in resamplings(groups, resamples=resamples))
+
+
+def require_resamples(resamples: int) -> None:
+    """Raises OptionError for a number of draws that makes no sense."""
+    if not 0 <= resamples <= MOST:
+        raise OptionError(f"--resamples is {resamples}", hint=f"give 1000, or 0 for no intervals; at most {MOST}")
+
+
+def resampled(groups: Sequence[str], unit: str, *, resamples: int) -> str:
+    """What intervals are drawn from, in words; `unit` is "image", "group" or "group by RULE"."""
+    number = len(set(groups))
+    drawn = f"{number} {unit if number == 1 else unit.replace('image', 'images').replace('group', 'groups', 1)}"
+    if not _can_be_drawn(groups, resamples):
+        return f"no intervals: {drawn}, {resamples} resamples"
+    return f"{resamples} resamples of {drawn}"
 
 
 def _can_be_drawn(groups: Sequence[str], resamples: int) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from labelsync import store
 from labelsync.dataset.load import LabeledDataset, load
 from labelsync.errors import LabelsyncError, ModelError, OptionError
-from labelsync.evaluation.bootstrap import intervals
+from labelsync.evaluation.bootstrap import intervals, require_resamples, resampled
 from labelsync.evaluation.boundary import WIDTH
 from labelsync.evaluation.figures import HEADLINES, PER_CLASS, Figures
 from labelsync.evaluation.gates import check_gates, read_gates, require_gates, with_slices
@@ -131,8 +131,7 @@ def figures_of(record: EvaluateRecord) -> dict[str, float | None]:
 def _require_range(*, boundary: float, resamples: int) -> None:
     if not 0 < boundary < 1:
         raise OptionError(f"--boundary is {boundary:g}", hint="it is a share of the image's diagonal, as 0.005")
-    if resamples < 0:
-        raise OptionError(f"--resamples is {resamples}", hint="give 1000, or 0 for no intervals")
+    require_resamples(resamples)
 
 
 def _segmenter(
@@ -199,15 +198,6 @@ def _summary(tally: Tally, labels: LabelMap, *, unit: str, boundary: float, resa
     }
     plain: dict[str, Any] = json.loads(to_json(numbers))
     return plain
-
-
-def resampled(groups: Sequence[str], unit: str, *, resamples: int) -> str:
-    """What the intervals were drawn from, in words."""
-    number = len(set(groups))
-    drawn = f"{number} {unit.replace('group', 'groups') if unit != 'image' else 'images'}"
-    if not resamples or number < 2:
-        return f"no intervals: {drawn}, {resamples} resamples"
-    return f"{resamples} resamples of {drawn}"
 
 
 def _about(model: str | Path, dataset: str | Path, data: LabeledDataset, inputs: Mapping[str, str]) -> dict[str, Any]:

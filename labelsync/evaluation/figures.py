@@ -6,7 +6,7 @@ drawn) and the whole (all 1) are the same computation.
 """
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -38,11 +38,20 @@ class Figures:
         tally: counts of N images.
         names: of its K classes.
         ratios: further figures, name -> (N, 2) float64: what is summed over images above and below the line.
+        skipped: figures to leave out, by name or, of a class, by what stands before the name.
     """
 
-    def __init__(self, tally: Tally, names: Sequence[str], ratios: Mapping[str, Floats] | None = None) -> None:
+    def __init__(
+        self,
+        tally: Tally,
+        names: Sequence[str],
+        ratios: Mapping[str, Floats] | None = None,
+        *,
+        skipped: Collection[str] = (),
+    ) -> None:
         self.names = tuple(names)
         self.images = len(tally.images)
+        self._skipped = frozenset(skipped)
         self._ratios = dict(ratios or {})
         parts = [tally.areas, tally.arrays["boundary"], tally.arrays["calibration"], *self._ratios.values()]
         self._ends = np.cumsum([np.prod(part.shape[1:], dtype=int) for part in parts])[:-1]
@@ -68,8 +77,10 @@ class Figures:
             found.per_category_dice,
             border.per_category_iou,
         )
+        figures = {name: values for name, values in figures.items() if name not in self._skipped}
         for kind, values in zip(PER_CLASS, per_class, strict=True):
-            figures |= {f"{kind}.{name}": values[:, i] for i, name in enumerate(self.names)}
+            if kind not in self._skipped:
+                figures |= {f"{kind}.{name}": values[:, i] for i, name in enumerate(self.names)}
         return figures
 
     def whole(self) -> dict[str, float | None]:

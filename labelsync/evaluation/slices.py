@@ -80,23 +80,29 @@ def short(by: str) -> str:
     return by.removeprefix(_PREFIX)
 
 
+def members_of(tally: Tally) -> dict[str, dict[str, list[int]]]:
+    """slicing -> value -> numbers of its images, in order of slicing and value."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for i, image in enumerate(tally.images):
+        for name, value in image.slices.items():
+            found.setdefault(name, {}).setdefault(value, []).append(i)
+    return {name: dict(sorted(values.items())) for name, values in sorted(found.items())}
+
+
 def slice_scores(tally: Tally, figures: Figures, *, resamples: int) -> dict[str, dict[str, SliceScores]]:
-    """slicing -> value -> the figures of its images, in order of slicing and value."""
-    names = sorted({name for image in tally.images for name in image.slices})
-    return {name: _slices(tally, figures, name, resamples=resamples) for name in names}
-
-
-def _slices(tally: Tally, figures: Figures, name: str, *, resamples: int) -> dict[str, SliceScores]:
-    values = [image.slices.get(name, ABSENT) for image in tally.images]
+    """slicing -> value -> the figures of its images."""
     pixels = tally.areas[:, 2].sum(1)
-    found = {}
-    for value in sorted(set(values)):
-        members = [i for i, v in enumerate(values) if v == value]
+
+    def scored(members: list[int]) -> SliceScores:
         part = figures.select(members)
-        found[value] = SliceScores(
+        return SliceScores(
             images=len(members),
             pixels=int(pixels[members].sum()),
             figures=part.whole(),
             intervals=intervals(part, [tally.images[i].group for i in members], resamples=resamples),
         )
-    return found
+
+    return {
+        name: {value: scored(members) for value, members in values.items()}
+        for name, values in members_of(tally).items()
+    }

@@ -80,9 +80,9 @@ class ImageChange:
 class CompareRecord:
     """`compare`: two evaluations on the same images and labels.
 
-    `figures` = name -> delta; `newly_failed` = images whose mean IoU was at least `fail_below` and is below now, worst
-    first, `newly_fixed` the other way round; `left_out` = what only one side has, with `--on-common`; `resampled` says
-    what the intervals draw from.
+    `figures` = name -> delta, `slices` = slicing -> value -> name -> delta; `newly_failed` = images whose mean IoU was
+    at least `fail_below` and is below now, worst first, `newly_fixed` the other way round; `left_out` = what only one
+    side has, with `--on-common`; `resampled` says what the intervals draw from.
     """
 
     new: str
@@ -91,6 +91,7 @@ class CompareRecord:
     classes: tuple[str, ...]
     left_out: dict[str, tuple[str, ...]]
     figures: dict[str, Delta]
+    slices: dict[str, dict[str, dict[str, Delta]]]
     fail_below: float
     newly_failed: tuple[ImageChange, ...]
     newly_fixed: tuple[ImageChange, ...]
