@@ -98,6 +98,8 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--by", "metadata.weather", "--by", "group"], {"by": ("metadata.weather", "group")}),
         (["--boundary", "0.02"], {"boundary": 0.02}),
         (["--resamples", "50"], {"resamples": 50}),
+        (["--groups", "groups.toml"], {"groups": Path("groups.toml")}),
+        (["--near-field", "0.9,0.3,0.5"], {"near_field": (0.9, 0.3, 0.5)}),
         (["--gate", "mean_iou >= 0.5", "--gate", "iou.a > 0"], {"gate": ("mean_iou >= 0.5", "iou.a > 0")}),
         (["--gates", "gates.toml"], {"gates": Path("gates.toml")}),
         (["--overwrite"], {"overwrite": True}),

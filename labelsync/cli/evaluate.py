@@ -1,11 +1,13 @@
 """`labelsync evaluate`."""
 
+from pathlib import Path
 from typing import Any
 
 import click
 
 from labelsync.cli.boundary import show_gated
 from labelsync.cli.options import (
+    CommaList,
     batch_size_option,
     device_option,
     gate_option,
@@ -39,6 +41,21 @@ from labelsync.records.scores import GateResult
     help="Band of the boundary IoU, as a share of the image's diagonal.",
 )
 @resamples_option
+@click.option(
+    "--groups",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A TOML file with lists walkable, obstacle, road, other and curb, for the safety figures.  "
+    "[default: the 35 sidewalk classes]",
+)
+@click.option(
+    "--near-field",
+    type=CommaList("a,b,c", float),
+    default=(1.0, 0.4, 0.4),
+    metavar="BOTTOM,TOP,HEIGHT",
+    help="Trapezoid in front of the robot: its two widths and its height, as shares of the image.  "
+    "[default: 1,0.4,0.4]",
+)
 @gate_option
 @gates_option
 @overwrite_option
@@ -78,7 +95,7 @@ def as_text(record: EvaluateRecord) -> str:
     )
     scored = f"{record.images} images of {record.split}, {record.pixels:,} labelled pixels, {record.seconds:.1f} s"
     place = f"{record.path}{' (unchanged)' if record.unchanged else ''}"
-    parts = [table(rows), *_slices(record), headline, f"{scored}\n{place}", gates_text(record.gates)]
+    parts = [table(rows), *_slices(record), _safety(record), headline, f"{scored}\n{place}", gates_text(record.gates)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -99,6 +116,31 @@ def _slices(record: EvaluateRecord) -> list[str]:
         ]
         tables.append(table(rows))
     return tables
+
+
+def _safety(record: EvaluateRecord) -> str:
+    """The safety figures, in the whole image and near; one line that says why there are none."""
+    if record.safety is None:
+        return "no safety figures: none of the sidewalk classes is here; say what yours mean with --groups FILE"
+    figures = record.safety.figures
+    rows: list[tuple[str, ...]] = [("safety", "image", "95 % interval", "near field", "95 % interval")]
+    rows += [
+        (
+            name,
+            percent(value),
+            interval(record.intervals.get(name)),
+            percent(figures[f"near.{name}"]) if f"near.{name}" in figures else "",
+            interval(record.intervals.get(f"near.{name}")),
+        )
+        for name, value in figures.items()
+        if not name.startswith(("near.", "missed."))
+    ]
+    missed = {name: found for name, found in record.safety.classes.items() if found.missed}
+    of = ", ".join(f"{found.missed} of {found.total} {name}" for name, found in missed.items())
+    lines = [f"missed: {of or 'no obstacle'}"]
+    if record.safety.false_free_path_image:
+        lines.append(f"longest path that is not there: {record.safety.false_free_path_image}")
+    return "\n".join([table(rows), *lines])
 
 
 def gates_text(gates: tuple[GateResult, ...]) -> str:

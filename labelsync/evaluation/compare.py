@@ -1,34 +1,46 @@
 """`compare`: two evaluations of the same images and labels, figure by figure and image by image."""
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from labelsync import store
 from labelsync.errors import DatasetError, OptionError
 from labelsync.evaluation.bootstrap import Intervals, paired_intervals, require_resamples, resampled
 from labelsync.evaluation.figures import Figures
 from labelsync.evaluation.gates import check_gates, read_gates, require_gates
+from labelsync.evaluation.groups import GROUPS, Groups
+from labelsync.evaluation.safety import longest_false_path, safety_ratios
 from labelsync.evaluation.slices import members_of
 from labelsync.evaluation.tally import COUNTS, Tally, read_tally
 from labelsync.evaluation.worst import worst_pictures
 from labelsync.records.scores import CompareRecord, Delta, ImageChange
+from labelsync.records.text import from_json
 
 FAIL_BELOW = 0.5
 
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One evaluation: its folder, what it counted of which classes, and the band width of its boundary IoU."""
+    """One evaluation: its folder, what it counted of which classes, and how: the settings of its manifest."""
 
     folder: Path
     tally: Tally
     classes: tuple[str, ...]
-    boundary: float
+    settings: Mapping[str, Any]
 
-    def figures(self, skipped: frozenset[str]) -> Figures:
+    def figures(self, skipped: Collection[str]) -> Figures:
         """Its figures, without the families `skipped`."""
-        return Figures(self.tally, self.classes, skipped=skipped)
+        if "safety" in skipped:
+            return Figures(self.tally, self.classes, skipped=skipped)
+        return Figures(self.tally, self.classes, safety_ratios(self.tally, self.groups, self.classes), skipped=skipped)
+
+    @property
+    def groups(self) -> Groups:
+        """What its classes mean to a robot."""
+        return from_json(Groups, json.dumps(self.settings["groups"]), where=f"the manifest of {self.folder}")
 
 
 def compare(
@@ -84,7 +96,7 @@ def compare(
         images=len(after.tally.images),
         classes=after.classes,
         left_out=left_out,
-        figures=_deltas(figures[0].whole(), figures[1].whole(), between),
+        figures=_deltas(_whole(after, skipped), _whole(before, skipped), between),
         slices=_slices(after.tally, *figures, resamples=resamples),
         fail_below=fail_below,
         newly_failed=failed,
@@ -107,7 +119,7 @@ def read_side(folder: str | Path) -> Side:
     if manifest.labels is None or COUNTS not in manifest.files:
         raise DatasetError(f"{folder} has no counts per image", hint="evaluate again, with --overwrite")
     tally = read_tally(folder, manifest.labels.num_labels)
-    return Side(folder, tally, manifest.labels.names, manifest.settings["boundary"])
+    return Side(folder, tally, manifest.labels.names, manifest.settings)
 
 
 # -------------------------------------------------------------------- what both share
@@ -155,14 +167,33 @@ def _shared(side: Side, other: Side) -> Side:
     return replace(side, tally=side.tally.select(images, classes), classes=names)
 
 
-def _incomparable(new: Side, old: Side) -> frozenset[str]:
-    """Families of figures that the two sides did not count alike."""
-    bands = {"mean_boundary_iou", "boundary_iou"} if new.boundary != old.boundary else set()
-    sure = {"expected_calibration_error"} if new.classes != old.classes else set()  # its bins know no classes
-    return frozenset(bands | sure)
+def _incomparable(new: Side, old: Side) -> set[str]:
+    """Families of figures that the two sides did not count alike, or that one did not count."""
+    settings = new.settings, old.settings
+    skipped = set()
+    if settings[0]["boundary"] != settings[1]["boundary"]:
+        skipped |= {"mean_boundary_iou", "boundary_iou"}
+    if new.classes != old.classes:  # the bins of the calibration know no classes
+        skipped.add("expected_calibration_error")
+    meanings = [s["groups"] for s in settings]
+    if not all(meanings) or _meant_differently(*meanings) or settings[0]["near_field"] != settings[1]["near_field"]:
+        skipped.add("safety")
+    return skipped
+
+
+def _meant_differently(new: Mapping[str, list[str]], old: Mapping[str, list[str]]) -> bool:
+    """Whether a class that both know is in two groups."""
+    homes = [{name: group for group in GROUPS for name in side[group]} for side in (new, old)]
+    return any(homes[1].get(name, group) != group for name, group in homes[0].items())
 
 
 # -------------------------------------------------------------------- what changed
+
+
+def _whole(side: Side, skipped: Collection[str]) -> dict[str, float | None]:
+    """The figures of all images of a side; the longest false path, which is no sum over images, among them."""
+    longest = {} if "safety" in skipped else {"false_free_path": longest_false_path(side.tally)[0]}
+    return side.figures(skipped).whole() | longest
 
 
 def _deltas(new: Mapping[str, float | None], old: Mapping[str, float | None], between: Intervals) -> dict[str, Delta]:

@@ -1,10 +1,10 @@
 """`evaluate`: a model against the labels of a split. Streams: counts are kept, never a logit or a map."""
 
-import dataclasses
 import json
 import re
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from labelsync.evaluation.bootstrap import intervals, require_resamples, resampl
 from labelsync.evaluation.boundary import WIDTH
 from labelsync.evaluation.figures import HEADLINES, PER_CLASS, Figures
 from labelsync.evaluation.gates import check_gates, read_gates, require_gates, with_slices
+from labelsync.evaluation.groups import NEAR_FIELD, Groups, check_near_field, groups_for
 from labelsync.evaluation.measure import tally_rows
+from labelsync.evaluation.safety import SafetyMeasure, safety_ratios, safety_scores
 from labelsync.evaluation.slices import Describer, slice_scores
 from labelsync.evaluation.tally import Tally, write_tally
 from labelsync.evaluation.worst import write_worst
@@ -23,6 +25,7 @@ from labelsync.labels import LabelMap
 from labelsync.model.load import load_model
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.source import locate
+from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.text import from_json, to_json
 from labelsync.store import Manifest
@@ -42,6 +45,8 @@ def evaluate(
     by: Sequence[str] = (),
     boundary: float = WIDTH,
     resamples: int = 1000,
+    groups: str | Path | None = None,
+    near_field: Sequence[float] = NEAR_FIELD,
     gate: Sequence[str] = (),
     gates: str | Path | None = None,
     overwrite: bool = False,
@@ -64,6 +69,10 @@ def evaluate(
         boundary: width of the band of the boundary IoU, as a share of the image's diagonal.
         resamples: draws of the bootstrap behind the 95 % intervals; 0 = none. It draws the dataset's groups, or images
             where it has none.
+        groups: a TOML file that says what classes mean to a robot, for the safety figures: lists walkable, obstacle,
+            road, other, and curb; None = those of the 35 sidewalk classes, without which there are no such figures.
+        near_field: the trapezoid in front of the robot: width at the image's lower edge, at its own upper edge, and
+            height, as shares of the image.
         gate: thresholds as "mean_iou >= 0.55"; any figure of evaluation.json, "iou.CLASS", "mean_iou[weather=rain]".
         gates: a TOML file with more of them, gates = ["mean_iou >= 0.55", ..].
         overwrite: replace an evaluation that lies at `out`. The same evaluation again does nothing.
@@ -81,28 +90,47 @@ def evaluate(
     data = load(dataset)
     rows = data.splits[split]
     describer = Describer(data, by)
+    meanings = groups_for(data.labels.names, groups)
+    settings = Settings(
+        split, align, tuple(sorted(set(by))), boundary, resamples, meanings, check_near_field(near_field)
+    )
     inputs = {"model": locate(model).digest, "dataset": data.digest}
-    settings = {"split": split, "align": align, "by": sorted(set(by)), "boundary": boundary, "resamples": resamples}
-    manifest = None if overwrite else _same(path, store.fingerprint("evaluate", inputs, settings))
+    manifest = None if overwrite else _same(path, store.fingerprint("evaluate", inputs, asdict(settings)))
     unchanged = manifest is not None
     if manifest is None:
         with store.stage_folder(path, stage="evaluate", overwrite=overwrite) as work:
             segmenter = _segmenter(model, data, device=device, batch_size=batch_size, align=align)
-            tally = tally_rows(
-                segmenter, rows, data.labels, describer.facts, boundary=boundary, progress=f"evaluate {split}"
-            )
-            summary = _summary(tally, data.labels, unit=describer.unit, boundary=boundary, resamples=resamples)
+            tally = _tally(segmenter, rows, data.labels, describer, settings)
+            summary = _summary(tally, data.labels, settings, unit=describer.unit)
             _write(work, _about(model, dataset, data, inputs) | {"split": split} | summary, tally, data.labels)
             write_worst(work / "worst", segmenter, rows, tally, data.labels)
             manifest = store.write_manifest(
-                work, "evaluate", inputs=inputs, settings=settings, summary=_short(summary), labels=data.labels
+                work,
+                "evaluate",
+                inputs=inputs,
+                settings=asdict(settings),
+                summary=_short(summary),
+                labels=data.labels,
             )
     here: dict[str, Any] = {"path": str(path), "model": str(model), "dataset": str(dataset), "unchanged": unchanged}
     record = _record(path, manifest, here | {"seconds": round(time.perf_counter() - started, 1)})
     results = check_gates(stated, figures_of(record))
-    record = dataclasses.replace(record, gates=results)
+    record = replace(record, gates=results)
     require_gates(results, record)
     return record
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What shapes an evaluation beside the model and the dataset: the settings of its manifest."""
+
+    split: str
+    align: bool
+    by: tuple[str, ...]
+    boundary: float
+    resamples: int
+    groups: Groups | None
+    near_field: tuple[float, float, float]
 
 
 def default_out(model: str | Path, split: str) -> Path:
@@ -122,6 +150,8 @@ def figures_of(record: EvaluateRecord) -> dict[str, float | None]:
     figures = {name: getattr(record, name) for name in HEADLINES}
     for kind in PER_CLASS:
         figures |= {f"{kind}.{name}": value for name, value in getattr(record, f"per_category_{kind}").items()}
+    if record.safety is not None:
+        figures |= record.safety.figures
     return with_slices(figures, record.slices)
 
 
@@ -141,6 +171,21 @@ def _segmenter(
     loaded = load_model(model, device=device)
     _require_classes(loaded.labels, data.labels, align=align, names=(loaded.source, data.source))
     return Segmenter(loaded, batch_size=batch_size, labels=data.labels)
+
+
+def _tally(
+    segmenter: Segmenter, rows: Sequence[Row], labels: LabelMap, describer: Describer, settings: Settings
+) -> Tally:
+    safety = SafetyMeasure(settings.groups, labels.names, settings.near_field) if settings.groups else None
+    return tally_rows(
+        segmenter,
+        rows,
+        labels,
+        describer.facts,
+        boundary=settings.boundary,
+        safety=safety,
+        progress=f"evaluate {settings.split}",
+    )
 
 
 def _require_classes(model: LabelMap, dataset: LabelMap, *, align: bool, names: tuple[str, str]) -> None:
@@ -179,21 +224,21 @@ def _same(out: Path, wanted: str) -> Manifest | None:
 # -------------------------------------------------------------------- what is written
 
 
-def _summary(tally: Tally, labels: LabelMap, *, unit: str, boundary: float, resamples: int) -> dict[str, Any]:
+def _summary(tally: Tally, labels: LabelMap, settings: Settings, *, unit: str) -> dict[str, Any]:
     """The numbers of the record, the manifest and evaluation.json; NaN is None."""
-    figures = Figures(tally, labels.names)
+    ratios = safety_ratios(tally, settings.groups, labels.names) if settings.groups else {}
+    figures = Figures(tally, labels.names, ratios)
     whole = figures.whole()
-    groups = [image.group for image in tally.images]
-    found = intervals(figures, groups, resamples=resamples)
-    per_class = {f"per_category_{kind}": {n: whole[f"{kind}.{n}"] for n in labels.names} for kind in PER_CLASS}
+    drawn, resamples = [image.group for image in tally.images], settings.resamples
     numbers = {
         "images": len(tally.images),
         "pixels": int(tally.areas[:, 2].sum()),
         **{name: whole[name] for name in HEADLINES},
-        **per_class,
-        "boundary_width": boundary,
-        "intervals": found,
-        "resampled": resampled(groups, unit, resamples=resamples),
+        **{f"per_category_{kind}": {n: whole[f"{kind}.{n}"] for n in labels.names} for kind in PER_CLASS},
+        "boundary_width": settings.boundary,
+        "safety": safety_scores(tally, whole, ratios, settings.groups) if settings.groups else None,
+        "intervals": intervals(figures, drawn, resamples=resamples),
+        "resampled": resampled(drawn, unit, resamples=resamples),
         "slices": slice_scores(tally, figures, resamples=resamples),
     }
     plain: dict[str, Any] = json.loads(to_json(numbers))
@@ -228,7 +273,8 @@ def _short(summary: Mapping[str, Any]) -> dict[str, Any]:
 def _record(folder: Path, manifest: Manifest, here: Mapping[str, Any]) -> EvaluateRecord:
     """The record of an evaluation, made just now or found; `here` = what depends on this call."""
     found = json.loads((folder / EVALUATION).read_bytes())
-    known = {field.name: found[field.name] for field in dataclasses.fields(EvaluateRecord) if field.name in found}
+    names = {field.name for field in fields(EvaluateRecord)}
+    known = {name: value for name, value in found.items() if name in names}
     return from_json(EvaluateRecord, _json(known | dict(here) | {"digest": manifest.digest}), where=EVALUATION)
 
 

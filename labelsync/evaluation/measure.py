@@ -11,6 +11,7 @@ from labelsync.evaluation.boundary import boundary_areas
 from labelsync.evaluation.calibration import BINS, calibration
 from labelsync.evaluation.confusion import Counts, confusion
 from labelsync.evaluation.count import measured
+from labelsync.evaluation.safety import ImageSafety, SafetyMeasure
 from labelsync.evaluation.tally import ImageFacts, Tally, sparse, stacked
 from labelsync.labels import LabelMap
 from labelsync.model.segmenter import Segmenter
@@ -27,6 +28,7 @@ class ImageCounts:
     confusion: Counts
     boundary: Counts
     calibration: npt.NDArray[np.float64]
+    safety: ImageSafety | None = None
 
 
 def tally_rows(
@@ -36,6 +38,7 @@ def tally_rows(
     describe: Callable[[Row, Bitmap], ImageFacts],
     *,
     boundary: float,
+    safety: SafetyMeasure | None = None,
     progress: str = "",
 ) -> Tally:
     """The tally of a model over rows, one after the other.
@@ -43,6 +46,7 @@ def tally_rows(
     Args:
         describe: row and label -> what it is called and belongs to.
         boundary: width of the band of the boundary IoU.
+        safety: counts what is dangerous, where classes have a meaning.
 
     Raises:
         DatasetError: rows that cannot be scored; see `measured`.
@@ -55,6 +59,7 @@ def tally_rows(
             sparse(confusion(label, prediction, number)),
             boundary_areas(label, prediction, number, width=boundary),
             calibration(label, prediction, confidence) if confidence is not None else np.zeros((3, BINS)),
+            safety.image(label, prediction) if safety is not None else None,
         )
 
     images = list(measured(segmenter, rows, labels, measure, confidence=True, progress=progress))
@@ -63,9 +68,14 @@ def tally_rows(
 
 def together(images: Sequence[ImageCounts], num_labels: int) -> Tally:
     """The counts of images, in their order, as one tally."""
-    arrays = {
+    arrays: dict[str, npt.NDArray[Any]] = {
         "confusion": stacked([image.confusion for image in images], 4),
         "boundary": np.array([image.boundary for image in images], np.int64).reshape(-1, 3, num_labels),
         "calibration": np.array([image.calibration for image in images], np.float64).reshape(-1, 3, BINS),
     }
+    safeties = [image.safety for image in images if image.safety is not None]
+    if safeties:
+        arrays["near"] = stacked([s.near for s in safeties], 4)
+        arrays["obstacles"] = stacked([s.obstacles for s in safeties], 5)
+        arrays["path"] = np.array([s.path for s in safeties], np.int64)
     return Tally(tuple(image.facts for image in images), num_labels, arrays)

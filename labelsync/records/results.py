@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from labelsync.records.scores import GateResult, SliceScores
+from labelsync.records.scores import GateResult, SafetyScores, SliceScores
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,8 @@ class EvaluateRecord:
     """`evaluate`: an evaluation folder. Scores are pooled over all labelled pixels; None = class absent.
 
     `intervals` = figure, as gates name it ("mean_iou", "iou.road") -> 95 % bootstrap interval, `resampled` says of
-    what; `slices` = slicing -> value -> scores; `boundary_width` = band of the boundary IoU as a share of the diagonal.
+    what; `slices` = slicing -> value -> scores; `boundary_width` = band of the boundary IoU as a share of the diagonal;
+    `safety` is None where the classes are none of a sidewalk and no others were grouped.
     """
 
     path: str
@@ -110,6 +111,7 @@ class EvaluateRecord:
     seconds: float
     digest: str
     slices: dict[str, dict[str, SliceScores]] = field(default_factory=dict)
+    safety: SafetyScores | None = None
     gates: tuple[GateResult, ...] = ()
     unchanged: bool = False
 

@@ -41,16 +41,14 @@ class Obstacles:
 class SafetyScores:
     """What the errors mean for a robot on the sidewalk; see `labelsync.evaluation.safety` for every formula.
 
-    `figures` by name, `sizes` and `classes` = obstacles by size and class, `false_path` = the longest path straight
-    ahead that is claimed and not there, as a share of the image's height, in image `false_path_image`; `groups` = group
-    -> its classes.
+    `figures` by name; `sizes` and `classes` = obstacles by size and class; `false_free_path_image` = the image with the
+    longest path that is claimed and not there; `groups` = group -> its classes.
     """
 
     figures: Figures
     sizes: dict[str, Obstacles]
     classes: dict[str, Obstacles]
-    false_path: float | None
-    false_path_image: str
+    false_free_path_image: str
     groups: dict[str, tuple[str, ...]]
 
 
