@@ -125,6 +125,7 @@ class PredictRecord:
     images: int
     failed: dict[str, str]
     seconds: float
+    unchanged: bool = False
 
 
 @dataclass(frozen=True)
