@@ -11,6 +11,7 @@ from labelsync.cli.options import gate_option, gates_option, json_option, percen
 from labelsync.records.scores import CompareRecord, Delta, ImageChange
 
 _ROWS = 10  # of a list; --json has all of them
+_PER_CLASS = ("iou", "accuracy", "dice", "boundary_iou", "missed")
 
 
 @click.command(short_help="Tell what changed from one evaluation to another.")
@@ -47,7 +48,7 @@ def compare(new: Path, as_json: bool, **options: Any) -> None:
 def as_text(record: CompareRecord) -> str:
     """Every headline and the IoU of every class, before and after; the images that changed sides; the gates."""
     left_out = [f"left out, {what}: {', '.join(names)}" for what, names in record.left_out.items()]
-    headlines = {n: d for n, d in record.figures.items() if "." not in n or n.startswith("near.")}
+    headlines = {n: d for n, d in record.figures.items() if n.split(".")[0] not in _PER_CLASS}
     classes = {n: record.figures[f"iou.{n}"] for n in record.classes}
     scored = f"{record.images} images, {len(record.classes)} classes; {record.resampled}"
     parts = [
@@ -71,6 +72,7 @@ def _deltas(what: str, deltas: dict[str, Delta]) -> str:
     rows += [
         (name, percent(d.baseline), percent(d.new), _signed(d.delta), _between(d), "*" if _is_clear(d) else "")
         for name, d in deltas.items()
+        if d.new is not None or d.baseline is not None
     ]
     return table(rows)
 

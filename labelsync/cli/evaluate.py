@@ -93,7 +93,10 @@ def as_text(record: EvaluateRecord) -> str:
         f"boundary IoU {percent(record.mean_boundary_iou)} (band {record.boundary_width:.2%} of the diagonal), "
         f"calibration error {percent(record.expected_calibration_error)}"
     )
-    scored = f"{record.images} images of {record.split}, {record.pixels:,} labelled pixels, {record.seconds:.1f} s"
+    scored = (
+        f"{record.images} images of {record.split}, {record.pixels:,} labelled pixels, {record.seconds:.1f} s; "
+        f"{record.resampled}"
+    )
     place = f"{record.path}{' (unchanged)' if record.unchanged else ''}"
     parts = [table(rows), *_slices(record), _safety(record), headline, f"{scored}\n{place}", gates_text(record.gates)]
     return "\n\n".join(part for part in parts if part)

@@ -13,8 +13,7 @@ from labelsync.evaluation.figures import Figures
 from labelsync.evaluation.gates import check_gates, read_gates, require_gates
 from labelsync.evaluation.groups import GROUPS, Groups
 from labelsync.evaluation.safety import longest_false_path, safety_ratios
-from labelsync.evaluation.slices import members_of
-from labelsync.evaluation.tally import COUNTS, Tally, read_tally
+from labelsync.evaluation.tally import COUNTS, Tally, members_of, read_tally
 from labelsync.evaluation.worst import worst_pictures
 from labelsync.records.scores import CompareRecord, Delta, ImageChange
 from labelsync.records.text import from_json

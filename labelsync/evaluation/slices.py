@@ -11,7 +11,7 @@ from labelsync.dataset.split import GROUP_BY, groups_of, plain
 from labelsync.errors import DatasetError, OptionError
 from labelsync.evaluation.bootstrap import intervals
 from labelsync.evaluation.figures import Figures
-from labelsync.evaluation.tally import ImageFacts, Tally, label_digest
+from labelsync.evaluation.tally import ImageFacts, Tally, label_digest, members_of
 from labelsync.records.release import Row, Sample
 from labelsync.records.scores import SliceScores
 
@@ -78,15 +78,6 @@ class Describer:
 def short(by: str) -> str:
     """The name of a slicing in gates and records: metadata.weather -> weather."""
     return by.removeprefix(_PREFIX)
-
-
-def members_of(tally: Tally) -> dict[str, dict[str, list[int]]]:
-    """slicing -> value -> numbers of its images, in order of slicing and value."""
-    found: dict[str, dict[str, list[int]]] = {}
-    for i, image in enumerate(tally.images):
-        for name, value in image.slices.items():
-            found.setdefault(name, {}).setdefault(value, []).append(i)
-    return {name: dict(sorted(values.items())) for name, values in sorted(found.items())}
 
 
 def slice_scores(tally: Tally, figures: Figures, *, resamples: int) -> dict[str, dict[str, SliceScores]]:

@@ -118,6 +118,15 @@ _TABLES = {"confusion": (1, 2), "near": (1, 2), "obstacles": (1,)}
 """Tables whose first column is the image -> their columns that hold a class, the labelled one first."""
 
 
+def members_of(tally: Tally) -> dict[str, dict[str, list[int]]]:
+    """slicing -> value -> numbers of its images, in order of slicing and value."""
+    found: dict[str, dict[str, list[int]]] = {}
+    for i, image in enumerate(tally.images):
+        for name, value in image.slices.items():
+            found.setdefault(name, {}).setdefault(value, []).append(i)
+    return {name: dict(sorted(values.items())) for name, values in sorted(found.items())}
+
+
 def sparse(counts: Counts) -> Counts:
     """(K, K + 1) confusion counts -> (n, 3) rows label, prediction, pixels of the cells that are not 0."""
     label, prediction = np.nonzero(counts)

@@ -4,17 +4,20 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from labelsync import store
 from labelsync.evaluation.tally import Tally
 from labelsync.labels import LabelMap
-from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image, encode_png
 from labelsync.pixels.overlay import overlay, panel
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.release import Row
+
+if TYPE_CHECKING:  # `compare` names pictures too, and needs no torch
+    from labelsync.model.segmenter import Segmenter
 
 WORST = 6
 
@@ -32,7 +35,7 @@ def worst_pictures(tally: Tally) -> dict[int, str]:
     return {i: f"{rank:02d}-{_file_name(names[i])}.png" for rank, i in enumerate(ranked, 1)}
 
 
-def write_worst(folder: Path, segmenter: Segmenter, rows: Sequence[Row], tally: Tally, labels: LabelMap) -> None:
+def write_worst(folder: Path, segmenter: "Segmenter", rows: Sequence[Row], tally: Tally, labels: LabelMap) -> None:
     """Write the pictures of the worst images.
 
     They are predicted again, one by one: keeping predictions until the worst are known would take memory with every
