@@ -16,10 +16,12 @@ import labelsync
 from labelsync.errors import DatasetError, GateFailed, OptionError
 from labelsync.evaluation.compare import compare
 from labelsync.evaluation.evaluate import evaluate
+from labelsync.evaluation.tally import read_tally, write_tally
 from labelsync.model.load import new_model, save_model
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.scores import CompareRecord
 from labelsync.records.text import from_json
+from labelsync.store import read_manifest, write_manifest
 from tests.models import loud, tiny_segformer
 from tests.releases import draw_release, edit_release
 
@@ -198,6 +200,27 @@ def test_images_that_cross_the_line_are_named_with_their_pictures(world: World) 
     pictures = [c.picture for c in (*record.newly_failed, *record.newly_fixed) if c.picture]
     assert all((world.root / "new-e" / picture).is_file() for picture in pictures)
     assert bool(record.newly_failed) <= bool(pictures)
+
+
+def test_images_are_matched_by_uuid_not_by_their_place(world: World, tmp_path: Path) -> None:
+    turned = tmp_path / "turned"
+    shutil.copytree(world.root / "old-e", turned)
+    manifest = read_manifest(turned)
+    tally = read_tally(turned, 3)
+    write_tally(turned, tally.select(range(len(tally.images))[::-1], [1, 2, 3]))
+    write_manifest(
+        turned,
+        "evaluate",
+        inputs=manifest.inputs,
+        settings=manifest.settings,
+        summary=manifest.summary,
+        labels=manifest.labels,
+    )
+    for line in tally.mean_iou:
+        record = compare(turned, baseline=world.root / "old-e", fail_below=line, resamples=50)
+        assert (record.newly_failed, record.newly_fixed) == ((), ())
+    delta = record.figures["mean_iou"]
+    assert (delta.delta, delta.low, delta.high) == (0.0, 0.0, 0.0)
 
 
 def test_gates_are_on_the_new_figures_and_on_the_change(world: World, tmp_path: Path, cli: Cli) -> None:
