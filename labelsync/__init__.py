@@ -11,6 +11,7 @@ _PUBLIC = {
     "LabelsyncError": "labelsync.errors",
     "pull": "labelsync.release.pull",
     "diff": "labelsync.release.diff",
+    "cache": "labelsync.release.tidy",
     "convert": "labelsync.dataset.convert",
     "load": "labelsync.dataset.load",
     "check": "labelsync.quality.check",

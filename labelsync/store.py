@@ -19,7 +19,7 @@ from typing import Any
 
 import filelock
 
-from labelsync.errors import DatasetNotFound, LabelsyncError, OutputExists, OutputLocked
+from labelsync.errors import DatasetNotFound, LabelsyncError, OutputError, OutputExists, OutputLocked
 from labelsync.labels import LabelMap
 from labelsync.records.text import from_json, to_json
 
@@ -250,15 +250,28 @@ def stage_folder(out: str | Path, *, stage: str, overwrite: bool = False) -> Ite
             shutil.rmtree(work, ignore_errors=True)
 
 
+def lock_file(out: Path) -> Path:
+    """The file that `locked` holds for `out`."""
+    return out.parent / f".{out.name}.lock"
+
+
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Hold the lock file beside `out`; another holder is an OutputLocked at once, not a wait."""
+    """Hold the lock file beside `out`; another holder is an OutputLocked at once, not a wait.
+
+    Raises:
+        OutputLocked: another labelsync holds it.
+        OutputError: no file can be made there at all, as in /proc; filelock takes that for a holder too.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(out.parent / f".{out.name}.lock")
+    file = lock_file(out)
+    lock = filelock.FileLock(file)
     try:
         with lock.acquire(blocking=False):
             yield
     except filelock.Timeout:
+        if not file.exists():  # whoever holds a lock has made its file
+            raise OutputError(f"{out.parent} is no place for files", hint="choose another --out") from None
         raise OutputLocked(f"another labelsync is writing {out}", hint="wait for it, or choose another --out") from None
 
 

@@ -13,11 +13,14 @@ import pytest
 from click.testing import Result
 
 import labelsync
+from labelsync.dataset.split import Assignment
 from labelsync.errors import DatasetError, GateFailed, OptionError
 from labelsync.evaluation.compare import compare
 from labelsync.evaluation.evaluate import evaluate
+from labelsync.evaluation.slices import Describer
 from labelsync.evaluation.tally import read_tally, write_tally
 from labelsync.model.load import new_model, save_model
+from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.scores import CompareRecord
 from labelsync.records.text import from_json
@@ -96,6 +99,21 @@ def test_groups_of_the_dataset_are_what_is_drawn(world: World) -> None:
     assert record["resampled"] == f"1000 resamples of {len(groups)} groups by metadata.sequence"
     low, high = record["intervals"]["mean_iou"]
     assert low < record["mean_iou"] < high
+
+
+def test_frames_of_a_sequence_are_drawn_together(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the rule "uuid" splits.json lists the sequences, and a frame is called by its sequence and a number."""
+    data = labelsync.load(world.data)
+    pinned = Assignment(group_by="uuid", fractions=None, samples={}, groups={"seq": "test"})
+    monkeypatch.setattr(type(data.files), "assignment", pinned)
+    describer = Describer(data, ["group"])
+    label = np.ones((2, 2), np.uint8)
+    found = [describer.facts(Row("x", uuid, b"", b""), label) for uuid in ("seq.00000", "seq.front.00001", "other")]
+    assert [facts.group for facts in found] == ["seq", "seq", "other"]
+    assert describer.unit == "group by uuid"
+    monkeypatch.setattr(type(data.files), "assignment", Assignment("uuid", None, {}))
+    with pytest.raises(OptionError, match="has no groups"):
+        Describer(data, ["group"])
 
 
 def test_a_slicing_that_is_not_there_is_refused_before_anything_is_run(world: World, tmp_path: Path, cli: Cli) -> None:

@@ -31,6 +31,7 @@ VENDORS = {
     "filelock": "store",
     "pydantic": "records release training",
     "requests": "release",
+    "fsspec": "release/cloud",
     "urllib3": "release",
     "segments": "release/client",
     "datasets": "dataset",

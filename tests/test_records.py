@@ -64,6 +64,7 @@ def test_a_record_reads_as_its_fields_in_order():
         "outcome": "failed",
         "reason": "why",
         "status": "",
+        "undrawn": {},
     }
     assert to_json(row).startswith('{\n  "uuid": "u",\n')
     assert to_json(row, indent=None).startswith('{"uuid":"u","name":"café"')

@@ -134,6 +134,39 @@ def test_equal_groups_go_in_order_of_their_hash() -> None:
         assert in_order == sorted(in_order, key=SPLITS.index)
 
 
+@given(
+    frames=st.dictionaries(st.integers(0, 40), st.integers(1, 6), min_size=3, max_size=30),
+    more=st.dictionaries(st.integers(0, 60), st.integers(1, 6), max_size=30),
+    kept=st.floats(0, 1),
+)
+def test_a_sequence_is_one_group_and_its_later_frames_go_where_it_is(
+    frames: dict[int, int], more: dict[int, int], kept: float
+) -> None:
+    def samples(of: dict[int, int], start: int = 0) -> list[Sample]:
+        every = [
+            Sample(f"s{s}.{f}", f"{f}", None, sequence=f"s{s}") for s, n in of.items() for f in range(start, n + start)
+        ]
+        return [*every, *(Sample(f"alone-{s}", "x", None) for s in of)]
+
+    first = samples(frames)
+    groups = groups_of(first, "uuid")
+    splits = assign(groups, fractions=USUAL)
+    of_samples, of_groups = merged(splits, groups, group_by="uuid", earlier=None)
+    assert set(of_groups) == {f"s{s}" for s in frames}  # an image that is its own group needs no pin but its own
+    earlier = Assignment("uuid", USUAL, of_samples, of_groups)
+
+    second = [*samples(more, start=10), *(s for s in first if rank(s.uuid) < kept)]
+    groups = groups_of(second, "uuid")
+    later = assign(groups, fractions=USUAL, earlier=earlier)
+    _, still = merged(later, groups, group_by="uuid", earlier=earlier)
+    of_sequence: dict[str, set[str]] = {}
+    for s in [*first, *second]:
+        if s.sequence:
+            of_sequence.setdefault(s.sequence, set()).add((splits | later)[s.uuid])
+    assert all(len(found) == 1 for found in of_sequence.values())
+    assert {k: {v} for k, v in still.items()} == of_sequence
+
+
 def test_fewer_groups_than_splits_is_an_error_that_says_what_to_do() -> None:
     with pytest.raises(DatasetError, match="2 groups of samples cannot fill 3 splits") as e:
         assign({"a": "x", "b": "x", "c": "y"}, fractions=USUAL)

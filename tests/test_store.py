@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelsync import store
-from labelsync.errors import DatasetNotFound, LabelsyncError, OutputExists, OutputLocked
+from labelsync.errors import DatasetNotFound, LabelsyncError, OutputError, OutputExists, OutputLocked
 from labelsync.labels import Category, from_categories
 from labelsync.records.text import from_json, to_json
 
@@ -337,6 +337,16 @@ def test_a_second_run_on_one_folder_is_refused_at_once(tmp_path):
     ):
         finish(tmp_path / "out")
     finish(tmp_path / "out", overwrite=True)  # free again
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_a_place_that_takes_no_files_is_not_taken_for_a_second_run():
+    with (
+        pytest.raises(OutputError, match="/proc is no place for files; choose another --out") as e,
+        store.locked(Path("/proc/x")),
+    ):
+        pass
+    assert not isinstance(e.value, OutputLocked)
 
 
 def test_a_folder_that_appeared_meanwhile_is_seen(tmp_path, monkeypatch):

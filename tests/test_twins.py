@@ -26,6 +26,7 @@ SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
     "train": (["acme/walk@v1", "--out", "run"], {"dataset": "acme/walk@v1", "out": Path("run")}),
     "evaluate": (["run", "--dataset", "acme/walk@v1"], {"model": "run", "dataset": "acme/walk@v1"}),
     "compare": (["e2", "--baseline", "e1"], {"new": Path("e2"), "baseline": Path("e1")}),
+    "cache": ([], {}),
     "predict": (["run", "a.jpg", "images"], {"model": "run", "images": ("a.jpg", "images")}),
     "demo": ([], {}),
 }
@@ -35,6 +36,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
     "pull": [
         (["--out", "deep/r"], {"out": Path("deep/r")}),
         (["--labelset", "second"], {"labelset": "second"}),
+        (["--status", "LABELED,REVIEWED"], {"status": ("LABELED", "REVIEWED")}),
         (["--wait", "0.5"], {"wait": 0.5}),
         (["--workers", "2"], {"workers": 2}),
         (["--allow-failed", "3"], {"allow_failed": 3}),
@@ -43,6 +45,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
     "diff": [
         (["--labelset", "second"], {"labelset": "second"}),
         (["--status", "REVIEWED"], {"status": ("REVIEWED",)}),
+        (["--line-width", "3"], {"line_width": 3.0}),
         (["--wait", "0.5"], {"wait": 0.5}),
         (["--workers", "2"], {"workers": 2}),
         (["--allow-failed", "3"], {"allow_failed": 3}),
@@ -55,6 +58,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--status", "LABELED,PRELABELED"], {"status": ("LABELED", "PRELABELED")}),
         (["--unlabeled", "class"], {"unlabeled": "class"}),
         (["--previous", "acme/walk@v0"], {"previous": "acme/walk@v0"}),
+        (["--line-width", "2.5"], {"line_width": 2.5}),
         (["--allow-renumbering"], {"allow_renumbering": True}),
         (["--columns", "image,label"], {"columns": "image,label"}),
         (["--format", "bitmaps"], {"format": "bitmaps"}),
@@ -110,6 +114,12 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--resamples", "50"], {"resamples": 50}),
         (["--gate", "delta.mean_iou >= -0.01"], {"gate": ("delta.mean_iou >= -0.01",)}),
         (["--gates", "gates.toml"], {"gates": Path("gates.toml")}),
+    ],
+    "cache": [
+        (["--clean"], {"clean": True}),
+        (["--older-than", "30d"], {"older_than": "30d"}),
+        (["--all"], {"all": True}),
+        (["--verify"], {"verify": True}),
     ],
     "predict": [
         (["--out", "p"], {"out": Path("p")}),

@@ -36,7 +36,8 @@ from labelsync.records.results import ConvertRecord
 @click.option(
     "--group-by",
     metavar="RULE",
-    help="What no split tears apart: uuid, name, metadata.KEY, or name:REGEX (its first group, else the whole match)."
+    help="What no split tears apart: uuid (an image, or a whole sequence), name, metadata.KEY, or name:REGEX (its"
+    " first group, else the whole match)."
     "  [default: that of --previous, else uuid]",
 )
 @status_option
@@ -50,6 +51,12 @@ from labelsync.records.results import ConvertRecord
     "--previous",
     metavar="DATASET",
     help="The earlier round's folder or USER/NAME@TAG: class numbers, splits and shards stay as they are there.",
+)
+@click.option(
+    "--line-width",
+    type=float,
+    metavar="PIXELS",
+    help="Draw polylines that wide; 0 leaves them out.  [default: that of --previous, else 0]",
 )
 @click.option("--allow-renumbering", is_flag=True, help="Follow category names that have other numbers than there.")
 @click.option(
@@ -90,6 +97,12 @@ def _text(record: ConvertRecord) -> str:
         if record.shards
         else f"splits: {counts(record.splits)} ({record.bytes / 1e6:.1f} MB)",
     ]
+    if record.undrawn:
+        lines.append(f"annotations that touch no pixel: {counts(record.undrawn)}{_about_lines(record)}")
     classes: list[tuple[str, ...]] = [("class", "pixels")]
     classes += [(name, f"{share:.2%}") for name, share in record.pixel_shares.items()]
     return "\n".join([*lines, table(classes)])
+
+
+def _about_lines(record: ConvertRecord) -> str:
+    return " (--line-width N draws polylines)" if "polyline" in record.undrawn else ""

@@ -3,6 +3,7 @@
 import click
 
 from labelsync.cli.boundary import Group
+from labelsync.cli.cache import cache
 from labelsync.cli.check import check
 from labelsync.cli.compare import compare
 from labelsync.cli.convert import convert
@@ -24,5 +25,5 @@ def main() -> None:
     """
 
 
-for command in (pull, diff, convert, check, push, train, evaluate, compare, predict, demo):
+for command in (pull, diff, convert, check, push, train, evaluate, compare, predict, cache, demo):
     main.add_command(command)

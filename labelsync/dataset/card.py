@@ -83,6 +83,7 @@ def render(facts: CardFacts) -> str:
         outcomes={k: n for k, n in facts.ledger.totals.items() if n},
         samples=len(facts.ledger.rows),
         lost=facts.ledger.failed,
+        undrawn=facts.ledger.undrawn,
         columns=facts.columns,
         status=facts.status,
         digest=facts.inputs["release"],
@@ -170,5 +171,7 @@ def _made(assignment: Assignment) -> str:
     if assignment.fractions is None:
         return "They were given in a file."
     shares = ", ".join(f"{f:.0%}" if round(f * 100, 6).is_integer() else f"{f:.1%}" for f in assignment.fractions)
-    what = "image" if assignment.group_by == "uuid" else f"group (`{code(assignment.group_by)}`)"
+    what = "image, or of its whole sequence" if assignment.groups else "image"
+    if assignment.group_by != "uuid":
+        what = f"group (`{code(assignment.group_by)}`)"
     return f"By a stable hash of the {what}, aiming at {shares} for train, validation, test."

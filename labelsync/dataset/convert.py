@@ -42,6 +42,7 @@ def convert(
     unlabeled: str | None = None,
     previous: str | Path | None = None,
     allow_renumbering: bool = False,
+    line_width: float | None = None,
     columns: str = "pixel_values,label",
     format: str = "parquet",
     workers: int | None = None,
@@ -55,14 +56,17 @@ def convert(
         out: the folder to make.
         splits: a JSON file, {"train": [names, uuids or groups], ..} or {name, uuid or group: split}; None = by hash.
         fractions: shares of train, validation and test, of 1 or of 100; None = the earlier round's, else 80, 10, 10.
-        group_by: what is never torn apart by a split: "uuid", "name", "metadata.KEY", or "name:REGEX" (its first
-            group, else the whole match); None = the earlier round's, else "uuid".
+        group_by: what is never torn apart by a split: "uuid" (an image, or a whole sequence of frames), "name",
+            "metadata.KEY", or "name:REGEX" (its first group, else the whole match); None = the earlier round's, else
+            "uuid".
         status: label statuses that are taken.
         unlabeled: what pixels are that nobody labelled: "ignore" (0) or "class" (a class `background`); None = the
             earlier round's, else "ignore".
         previous: the dataset of an earlier round, a folder or "user/name@revision". Its class numbers, splits and
             number of shards are kept.
         allow_renumbering: follow category names where a release gives them other numbers than `previous` knows.
+        line_width: pixels that polylines are wide, 1 or more; 0 = they are not drawn, and counted; None = the earlier
+            round's, else 0.
         columns: names of the image and label column, "pixel_values,label" or "image,label".
         format: "parquet", or "bitmaps" for plain files in images/<split> and labels/<split>.
         workers: processes; None = as many as there are CPUs.
@@ -93,6 +97,7 @@ def convert(
         unlabeled=unlabeled,
         previous=previous,
         allow_renumbering=allow_renumbering,
+        line_width=line_width,
         columns=columns,
         format=format,
     )
@@ -101,7 +106,7 @@ def convert(
     if same is not None and same.summary["lost"] <= allow_failed and _is_whole(Path(out), same):
         return _record(Path(out), same, unchanged=True)
     with store.stage_folder(out, stage="convert", overwrite=overwrite or same is not None) as work:
-        selection = select(folder, status=rules.status)
+        selection = select(folder, status=rules.status, line_width=rules.line_width)
         made = _make(folder.release, selection, rules, work, workers=workers, allow_failed=allow_failed)
         _write_texts(work, folder.release, rules, made, inputs)
         manifest = store.write_manifest(
@@ -266,6 +271,7 @@ def _summary(release: Release, rules: Rules, made: _Made, work: Path) -> dict[st
         "pixel_shares": {k: round(v, 6) for k, v in card.pixel_shares(rules.labels, pixels).items()},
         "rows": {r.path: r.rows for r in made.results} if files else {},
         "pixels": pixels,
+        "undrawn": made.ledger.undrawn,
         "lost": made.lost,
     }
 

@@ -15,6 +15,7 @@ from labelsync.release.parse import check_status
 
 COLUMNS = ("pixel_values,label", "image,label")
 FORMATS = ("parquet", "bitmaps")
+_WIDEST = 10_000  # pixels
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,7 @@ class Rules:
     given: dict[str, str] | None
     where: str
     earlier: Assignment | None
+    line_width: float
     columns: tuple[str, str]
     format: str
     inputs: dict[str, str]
@@ -52,6 +54,7 @@ def make_rules(
     unlabeled: str | None,
     previous: str | Path | None,
     allow_renumbering: bool,
+    line_width: float | None,
     columns: str,
     format: str,
 ) -> Rules:
@@ -74,6 +77,7 @@ def make_rules(
     if fractions is not None:
         shares = check_fractions(fractions)
     labels, changes = _labels(categories, unlabeled, files, allow_renumbering=allow_renumbering)
+    width = _line_width(line_width, files)
     image, label = columns.split(",")
     inputs = {"previous": files.manifest.digest} if files else {}
     if splits is not None:
@@ -88,6 +92,7 @@ def make_rules(
         given=given,
         where=f"--splits {splits}",
         earlier=earlier,
+        line_width=width,
         columns=(image, label),
         format=format,
         inputs=inputs,
@@ -96,6 +101,7 @@ def make_rules(
             "unlabeled": labels.unlabeled,
             "group_by": group_by,
             "fractions": shares,
+            "line_width": width,
             "columns": columns,
             "format": format,
             "allow_renumbering": allow_renumbering,
@@ -122,6 +128,14 @@ def _settled(flag: str, asked: str | None, pinned: str | None, default: str) -> 
             hint=f"leave {flag} out, or leave out what pins it and start anew",
         )
     return asked or pinned or default
+
+
+def _line_width(asked: float | None, files: DatasetFiles | None) -> float:
+    """Pixels; another width than the earlier round's is no contradiction: it moves no number and no sample."""
+    width = asked if asked is not None else files.manifest.settings.get("line_width", 0.0) if files else 0.0
+    if width != 0 and not 1 <= width <= _WIDEST:  # a NaN is refused too
+        raise OptionError(f"--line-width is {width:g}", hint=f"it is 1 to {_WIDEST} pixels, or 0 to draw no lines")
+    return float(width)
 
 
 def _labels(

@@ -11,7 +11,8 @@ from labelsync.labels import LabelMap
 from labelsync.pixels.image import require_whole
 from labelsync.pixels.instance import decode_instance_bitmap
 from labelsync.pixels.semantic import encode_semantic, instance_classes, to_semantic
-from labelsync.records.release import LedgerRow
+from labelsync.pixels.shapes import draw_shapes
+from labelsync.records.release import Annotation, LedgerRow
 from labelsync.store import sha256
 
 
@@ -32,6 +33,8 @@ class LabelledSample:
         stem: a file name made of the uuid, harmless on every system.
         bitmap: None where nothing was drawn.
         annotations: (id in the bitmap, category id) of each.
+        shapes: the annotations, where they and not a bitmap say what is drawn.
+        line_width: of their lines, in pixels; 0 = lines are not drawn.
     """
 
     uuid: str
@@ -41,6 +44,8 @@ class LabelledSample:
     image: File
     bitmap: File | None
     annotations: tuple[tuple[int, int], ...]
+    shapes: tuple[Annotation, ...] = ()
+    line_width: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -61,18 +66,45 @@ class Converted:
 def convert_sample(sample: LabelledSample, labels: LabelMap) -> tuple[LedgerRow, Converted | None]:
     """The sample's ledger row, and its row of the dataset if it is converted."""
 
+    undrawn: dict[str, int] = {}
+
     def row(outcome: str, reason: str = "") -> LedgerRow:
-        return LedgerRow(sample.uuid, sample.name, outcome, reason, sample.status)  # type: ignore[arg-type]
+        return LedgerRow(sample.uuid, sample.name, outcome, reason, sample.status, undrawn)  # type: ignore[arg-type]
 
     try:
         image = _read(sample.image, "image")
-        bitmap = _semantic(sample, labels, _checked_size(image))
+        if sample.shapes:
+            bitmap, undrawn = _drawn(sample, labels, _checked_size(image))
+        else:
+            bitmap = _semantic(sample, labels, _checked_size(image))
     except BitmapError as e:
         return row("failed", e.message), None
     pixels = np.bincount(bitmap.ravel(), minlength=labels.num_labels + 1).astype(np.int64)
     if pixels[0] == bitmap.size:  # never under unlabeled="class": there 0 is not drawn
-        return row("empty", "no pixel is labelled" if sample.annotations else "it has no annotations"), None
+        return row("empty", _why_empty(sample, undrawn)), None
     return row("converted"), Converted(sample, image, encode_semantic(bitmap), pixels)
+
+
+def _why_empty(sample: LabelledSample, undrawn: dict[str, int]) -> str:
+    if not sample.annotations:
+        return "it has no annotations"
+    if sum(undrawn.values()) < len(sample.annotations):
+        return "no pixel is labelled"
+    return "nothing of it touches a pixel: " + ", ".join(f"{n} {kind}" for kind, n in undrawn.items())
+
+
+def _drawn(
+    sample: LabelledSample, labels: LabelMap, size_hw: tuple[int, int]
+) -> tuple[npt.NDArray[np.uint8 | np.uint16], dict[str, int]]:
+    """`draw_shapes` of a sample."""
+    return draw_shapes(
+        sample.shapes,
+        labels.category_table(),
+        size_hw,
+        unlabeled=labels.background_id,
+        dtype=labels.dtype,
+        line_width=sample.line_width,
+    )
 
 
 def _semantic(sample: LabelledSample, labels: LabelMap, size_hw: tuple[int, int]) -> npt.NDArray[np.uint8 | np.uint16]:

@@ -21,8 +21,8 @@ class Selection:
     allowed: frozenset[str]
 
 
-def select(folder: ReleaseFolder, *, status: Collection[str]) -> Selection:
-    """Sort the samples of a release folder."""
+def select(folder: ReleaseFolder, *, status: Collection[str], line_width: float = 0.0) -> Selection:
+    """Sort the samples of a release folder; `line_width` is that of lines, where labels are shapes."""
     samples: list[LabelledSample] = []
     ledger: dict[str, LedgerRow] = {}
     allowed = set()
@@ -33,7 +33,7 @@ def select(folder: ReleaseFolder, *, status: Collection[str]) -> Selection:
             if row.outcome == "failed":
                 allowed.add(sample.uuid)
             continue
-        found = _labelled(sample, folder)
+        found = _labelled(sample, folder, line_width)
         if isinstance(found, LedgerRow):
             ledger[sample.uuid] = found
         else:
@@ -48,7 +48,7 @@ def _left_out(sample: Sample, pulled: LedgerRow, status: Collection[str]) -> Led
     return None if pulled.outcome == "pulled" else pulled
 
 
-def _labelled(sample: Sample, folder: ReleaseFolder) -> LabelledSample | LedgerRow:
+def _labelled(sample: Sample, folder: ReleaseFolder, line_width: float) -> LabelledSample | LedgerRow:
     image, bitmap, label = folder.image(sample), folder.bitmap(sample), sample.label
     if label is None or image is None or (bitmap is None and label.bitmap_url is not None):
         what = "image" if image is None else "bitmap"
@@ -62,6 +62,8 @@ def _labelled(sample: Sample, folder: ReleaseFolder) -> LabelledSample | LedgerR
         image=_file(image, folder),
         bitmap=None if bitmap is None else _file(bitmap, folder),
         annotations=tuple((a.id, a.category_id) for a in label.annotations),
+        shapes=label.shapes,
+        line_width=line_width if label.shapes else 0.0,
     )
 
 

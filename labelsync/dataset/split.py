@@ -34,7 +34,7 @@ class Assignment:
         fractions: of train, validation, test; None where a file said which sample goes where.
         shards: split -> number of its Parquet shards.
         samples: uuid -> split, for every sample that was ever assigned.
-        groups: group -> split; empty when every sample is its own group.
+        groups: group -> split; of group_by "uuid" only the sequences, as any other sample is its own group.
     """
 
     group_by: str
@@ -87,7 +87,7 @@ def groups_of(samples: Iterable[Sample], group_by: str) -> dict[str, str]:
 def _rule(group_by: str) -> Callable[[Sample], str | None]:
     kind, colon, pattern = group_by.partition(":")
     if group_by == "uuid":
-        return lambda s: s.uuid
+        return lambda s: s.entry
     if group_by == "name":
         return lambda s: s.name
     if group_by.startswith("metadata.") and len(group_by) > len("metadata."):
@@ -170,9 +170,8 @@ def merged(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """(uuid -> split, group -> split) to pin after this round: what was pinned stays, also of samples now gone."""
     every = (earlier.samples if earlier else {}) | dict(samples)
-    if group_by == "uuid":
-        return dict(sorted(every.items())), {}
-    of_group = (earlier.groups if earlier else {}) | {groups[u]: s for u, s in samples.items()}
+    shared = {groups[u]: s for u, s in samples.items() if group_by != "uuid" or groups[u] != u}
+    of_group = (earlier.groups if earlier else {}) | shared
     return dict(sorted(every.items())), dict(sorted(of_group.items()))
 
 

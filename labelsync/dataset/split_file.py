@@ -58,7 +58,7 @@ def given_splits(
             raise DatasetError(f"{where} puts sample {s.name!r} into two splits", hint=f"by {' and '.join(keys)}")
         if keys:
             splits[s.uuid] = given[keys[0]]
-    known = used | {k for s in every for k in (s.uuid, s.name)}
+    known = used | {k for s in every for k in (s.uuid, s.name, s.entry)}
     unknown = sorted(k for k in given if k not in known)
     _refuse(unknown, lambda key: f"{where} names {key}, which no sample of the release has")
     _refuse([s.name for s in samples if s.uuid not in splits], lambda name: f"{where} has no split for sample {name}")

@@ -34,7 +34,9 @@ class Describer:
     """
 
     def __init__(self, data: LabeledDataset, by: Sequence[str]) -> None:
-        self._rule = data.files.assignment.group_by if data.files else GROUP_BY
+        pinned = data.files.assignment if data.files else None
+        self._rule = pinned.group_by if pinned else GROUP_BY
+        self._sequences = frozenset(pinned.groups) if pinned and self._rule == GROUP_BY else frozenset()
         self._metadata: Mapping[str, Mapping[str, Any]] = {}
         known = data.files is not None and METADATA in data.files.manifest.files
         if data.files is not None and (known or any(b.startswith(_PREFIX) for b in by)):
@@ -48,12 +50,19 @@ class Describer:
     @property
     def unit(self) -> str:
         """What is drawn by the bootstrap: "image", or "group by metadata.sequence"."""
-        return "image" if self._rule == GROUP_BY else f"group by {self._rule}"
+        return f"group by {self._rule}" if self._has_groups else "image"
+
+    @property
+    def _has_groups(self) -> bool:
+        return self._rule != GROUP_BY or bool(self._sequences)
 
     def facts(self, row: Row, label: npt.NDArray[Any]) -> ImageFacts:
         """The facts of a row with that label. Raises DatasetError if the dataset's rule finds no group for it."""
         metadata = dict(self._metadata.get(row.uuid, {}))
-        group = groups_of([Sample(row.uuid, row.name, None, metadata=metadata)], self._rule)[row.uuid]
+        entry = row.uuid.partition(".")[0]  # of a frame "<uuid of its sequence>.<index>"
+        sequence = entry if entry in self._sequences else ""
+        sample = Sample(row.uuid, row.name, None, metadata=metadata, sequence=sequence)
+        group = groups_of([sample], self._rule)[row.uuid]
         slices = {
             short(by): group if by == "group" else plain(metadata.get(by.removeprefix(_PREFIX))) or ABSENT
             for by in self._by
@@ -62,7 +71,7 @@ class Describer:
 
     def _require(self, by: str, source: str) -> None:
         if by == "group":
-            if self._rule == GROUP_BY:
+            if not self._has_groups:
                 raise OptionError(f"--by group: {source} has no groups", hint="convert it with --group-by")
             return
         keys = sorted({key for values in self._metadata.values() for key in values})

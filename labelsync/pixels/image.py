@@ -36,7 +36,24 @@ def rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     if upright.mode.startswith("I;16") or upright.mode == "I":
         wide = np.asarray(upright).astype(np.int64).clip(0, 65535)
         upright = Image.fromarray((wide >> (8 if wide.max(initial=0) > 255 else 0)).astype(np.uint8))
+    if upright.mode == "P":  # Pillow warns of a transparent palette that becomes RGB at once
+        upright = upright.convert("RGBA")
     return np.asarray(upright.convert("RGB"))
+
+
+def grey_step(data: bytes) -> int:
+    """What Pillow multiplies the numbers of a one-channel PNG with: 85 or 17 of 2 or 4 bits, which it stretches to 8.
+
+    Args:
+        data: a PNG that Pillow has opened.
+
+    Raises:
+        BitmapError: 16 bits in several channels, of which Pillow drops the lower eight.
+    """
+    bits, kind = (data[24], data[25]) if data[12:16] == b"IHDR" else (8, 0)
+    if bits == 16 and kind != 0:
+        raise BitmapError("a bitmap of several channels has 8 bits in each, this one has 16")
+    return {2: 85, 4: 17}.get(bits, 1) if kind == 0 else 1
 
 
 def image_size(data: bytes) -> tuple[int, int]:

@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsync.errors import BitmapError
-from labelsync.pixels.image import encode_png, opened
+from labelsync.pixels.image import encode_png, grey_step, opened
 
 _DENSE = 1 << 16  # ids up to here are looked up in an array (at most 128 kB); above, by search
 
@@ -80,7 +80,9 @@ def decode_semantic(data: bytes) -> npt.NDArray[Any]:
     """PNG bytes -> (H, W) uint8 or uint16 disk ids; a palette file gives its indices, as tools write them."""
     with opened(data) as image:
         if image.mode in ("L", "P"):
-            return np.asarray(image)
+            numbers = np.asarray(image)
+            step = grey_step(data) if image.format == "PNG" else 1
+            return numbers if step == 1 else numbers // np.uint8(step)
         if image.mode == "1":
             return np.asarray(image).astype(np.uint8)
         if image.mode.startswith("I"):

@@ -53,7 +53,8 @@ class DiffRecord:
 
     `totals` = samples per change, together every sample of the two, each once; `statuses` = old status -> new ->
     samples, of those in both; `classes` and `flow` hold only what changed, `flow` that of relabelled samples alone;
-    `samples` = uuid -> change, without the unchanged. `fetched`, `bytes_fetched`, `decoded` = bitmaps.
+    `samples` = uuid -> change, without the unchanged. `fetched`, `bytes_fetched`, `decoded` = bitmaps, or
+    the images of labels made of shapes.
     """
 
     old: DiffSide

@@ -22,11 +22,33 @@ class PullRecord:
 
 
 @dataclass(frozen=True)
+class CacheRecord:
+    """`cache`: images and bitmaps on disk. `unused` = files that no release folder links.
+
+    `oldest`, `newest` = days of last use ("2026-11-21", "" if there is nothing); `removable` = files that were chosen,
+    `removed` = those that went; `damaged` = files that were not what they should be, None if not looked for.
+    """
+
+    path: str
+    files: int
+    bytes: int
+    unused: int
+    unused_bytes: int
+    oldest: str
+    newest: str
+    removable: int
+    removable_bytes: int
+    removed: int
+    removed_bytes: int
+    damaged: int | None = None
+
+
+@dataclass(frozen=True)
 class ConvertRecord:
     """`convert`: a dataset folder.
 
     `splits` = rows per split, `bytes` = size of the data files, `pixel_shares` = class name -> its share of the
-    labelled pixels.
+    labelled pixels, `undrawn` = type of shape -> annotations that touch no pixel.
     """
 
     path: str
@@ -41,6 +63,7 @@ class ConvertRecord:
     pixel_shares: dict[str, float]
     digest: str
     unchanged: bool = False
+    undrawn: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

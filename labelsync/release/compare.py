@@ -93,8 +93,7 @@ def _compared(
     if before is None or after is None:
         change = "added" if before is None else "removed"
     elif was and now:
-        classes = _classes(was.annotations, taxonomy.old), _classes(now.annotations, taxonomy.new)
-        if was.has_bitmap_of(now) and classes[0] == classes[1]:
+        if _is_same(was, now, taxonomy):
             return replace(found, change=change)
         change = "relabelled"
     elif was or now:
@@ -113,6 +112,18 @@ def _drawn(sample: Sample | None, side: Side, status: Collection[str]) -> Drawn 
     if sample is None or sample.label is None or sample.label.status not in status:
         return None
     return side.drawn(sample, sample.label)
+
+
+def _is_same(was: Drawn, now: Drawn, taxonomy: Taxonomy) -> bool:
+    """Whether the entries alone say that two labels have the same pixels."""
+    if was.is_shapes or now.is_shapes:
+        return _strokes(was.annotations, taxonomy.old) == _strokes(now.annotations, taxonomy.new)
+    return was.has_bitmap_of(now) and _classes(was.annotations, taxonomy.old) == _classes(now.annotations, taxonomy.new)
+
+
+def _strokes(annotations: Iterable[Annotation], table: Mapping[int, int]) -> list[tuple[Any, ...]]:
+    """What shapes draw, in the order they draw it."""
+    return [(a.type, a.points, table.get(a.category_id, -1 - a.category_id)) for a in annotations]
 
 
 def _classes(annotations: Iterable[Annotation], table: Mapping[int, int]) -> set[tuple[int, int]]:
