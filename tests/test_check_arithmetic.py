@@ -8,13 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from labelsync.labels import Category, from_categories
+from labelsync.labels import from_categories
 from labelsync.quality import likeness
 from labelsync.quality.labelled import Bounds, count_instances, count_semantic, count_shapes
 from labelsync.quality.likeness import differing_bits, nearest, perceptual_hash
 from labelsync.quality.look import image_facts, look
 from labelsync.quality.subject import Content, Subject
 from labelsync.records.release import Annotation
+from labelsync.taxonomy import Category
 
 LABELS = from_categories([Category(0, "road"), Category(7, "tree"), Category(9, "unlabeled")])
 BOUNDS = Bounds(labelled=0.01, instance=2)

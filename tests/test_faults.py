@@ -23,13 +23,14 @@ from PIL import Image
 
 from labelsync.dataset.sample import File, LabelledSample, convert_sample
 from labelsync.errors import BitmapError
-from labelsync.labels import Category, from_categories
+from labelsync.labels import from_categories
 from labelsync.pixels.image import decode_image, encode_png
 from labelsync.pixels.instance import decode_instance_bitmap, encode_instance_bitmap
 from labelsync.pixels.semantic import decode_semantic, to_semantic
 from labelsync.records.release import Row
 from labelsync.release import transport
 from labelsync.store import sha256
+from labelsync.taxonomy import Category
 from tests import test_dropin
 from tests.commands import Commands
 from tests.loopback.segments import LoopbackSegments

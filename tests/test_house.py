@@ -19,13 +19,14 @@ MODULES = sorted(ROOT.rglob("*.py"))
 
 # A package may import what stands before it, never what stands behind.
 ORDER = """
-    errors labels records store pixels sidewalk release dataset hub model evaluation quality training deploy
+    errors taxonomy labels records store pixels sidewalk release dataset hub model evaluation quality training deploy
     pipeline cli __main__
 """.split()  # noqa: SIM905 - one picture
 
 VENDORS = {
     "numpy": "anyone",
     "PIL": "anyone",
+    "kornia_rs": "pixels/png",
     "tqdm": "release dataset hub model evaluation quality training deploy pipeline",
     "click": "cli",
     "filelock": "store",

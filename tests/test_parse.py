@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelsync.errors import OptionError, ReleaseFormatError
-from labelsync.labels import Category, palette
 from labelsync.records.release import Annotation, Label, Release
 from labelsync.release.folder import file_stem, release_digest
 from labelsync.release.parse import default_name, parse_release
+from labelsync.taxonomy import Category, palette
 from tests.releases import draw_release, edit_release, release_document, sample_entry
 
 ANNOTATIONS: list[dict[str, Any]] = [{"id": 1, "category_id": 2, "attributes": {}}]

@@ -9,10 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelsync.errors import LabelsyncError
-from labelsync.labels import Category
 from labelsync.records import changes, findings, release, results, scores
 from labelsync.records.release import Annotation, Label, Ledger, LedgerRow, Release, Sample
 from labelsync.records.text import from_json, to_json
+from labelsync.taxonomy import Category
 
 RECORDS = [
     c

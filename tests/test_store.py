@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from labelsync import store
 from labelsync.errors import DatasetNotFound, LabelsyncError, OutputError, OutputExists, OutputLocked
-from labelsync.labels import Category, from_categories
+from labelsync.labels import from_categories
 from labelsync.records.text import from_json, to_json
+from labelsync.taxonomy import Category
 
 LABELS = from_categories([Category(0, "road"), Category(7, "curb")])
 

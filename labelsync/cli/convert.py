@@ -8,6 +8,7 @@ import click
 from labelsync.cli.boundary import show
 from labelsync.cli.options import (
     CommaList,
+    amount,
     counts,
     json_option,
     lost,
@@ -20,13 +21,25 @@ from labelsync.records.results import ConvertRecord
 
 
 @click.command(short_help="Turn a release folder into a dataset folder.")
-@click.argument("release", type=click.Path(path_type=Path))
+@click.argument("release", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RELEASE...")
 @out_option("Folder to make.")
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML that merges, renames, drops and orders categories:"
+    ' drop = ["void"], then [classes], then sidewalk = ["flat-sidewalk", "flat-curb"] and so on.',
+)
 @click.option(
     "--splits",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help='Given splits as JSON: {"train": [..], "test": [..]} or {"a.jpg": "train", ..}, by name, uuid or group.',
+)
+@click.option(
+    "--split-by",
+    metavar="metadata.KEY",
+    help="Samples say it: train, validation or test in their metadata; other values are groups, as for --group-by.",
 )
 @click.option(
     "--fractions",
@@ -41,6 +54,12 @@ from labelsync.records.results import ConvertRecord
     "  [default: that of --previous, else uuid]",
 )
 @status_option
+@click.option(
+    "--metadata",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Take only samples with this metadata. Repeated: of several keys all must fit, of one key's values any.",
+)
 @click.option(
     "--unlabeled",
     type=click.Choice(["ignore", "class"]),
@@ -58,7 +77,9 @@ from labelsync.records.results import ConvertRecord
     metavar="PIXELS",
     help="Draw polylines that wide; 0 leaves them out.  [default: that of --previous, else 0]",
 )
-@click.option("--allow-renumbering", is_flag=True, help="Follow category names that have other numbers than there.")
+@click.option(
+    "--allow-renumbering", is_flag=True, help="Follow names with other numbers than there, --labels with other classes."
+)
 @click.option(
     "--columns",
     type=click.Choice(["pixel_values,label", "image,label"]),
@@ -77,8 +98,10 @@ from labelsync.records.results import ConvertRecord
 @click.option("--allow-failed", default=0, show_default=True, metavar="N", help="Samples that may be lost.")
 @overwrite_option
 @json_option
-def convert(release: Path, as_json: bool, **options: Any) -> None:
+def convert(release: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Turn RELEASE, a folder that `labelsync pull` left, into a dataset folder.
+
+    Several RELEASEs, of different Segments.ai datasets, become one dataset: their categories are joined by name.
 
     Images keep their bytes, labels become PNGs of class numbers, samples go into stable splits. The folder loads with
     datasets.load_dataset and holds id2label.json, splits.json, a ledger of every sample and a card.
@@ -91,9 +114,9 @@ def convert(release: Path, as_json: bool, **options: Any) -> None:
 def _text(record: ConvertRecord) -> str:
     lines = [
         f"{record.path}: {record.dataset} {record.release}" + (", unchanged" if record.unchanged else ""),
-        f"{record.samples} samples: {counts(record.outcomes)}",
+        f"{amount(record.samples, 'sample')}: {counts(record.outcomes)}",
         *lost(record.path),
-        f"splits: {counts(record.splits)} ({record.shards} shards, {record.bytes / 1e6:.1f} MB)"
+        f"splits: {counts(record.splits)} ({amount(record.shards, 'shard')}, {record.bytes / 1e6:.1f} MB)"
         if record.shards
         else f"splits: {counts(record.splits)} ({record.bytes / 1e6:.1f} MB)",
     ]

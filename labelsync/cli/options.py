@@ -85,6 +85,11 @@ def counts(values: Mapping[str, int]) -> str:
     return ", ".join(f"{n} {name}" for name, n in values.items() if n) or "none"
 
 
+def amount(number: int, noun: str) -> str:
+    """ "1 shard", "2 shards"."""
+    return f"{number} {noun}{'s' * (number != 1)}"
+
+
 def lost(folder: str) -> list[str]:
     """A line for each sample that failed, as the ledger in `folder` has it."""
     ledger = from_json(Ledger, (Path(folder) / "ledger.json").read_bytes(), where="ledger.json")

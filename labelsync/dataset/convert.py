@@ -12,19 +12,20 @@ import numpy as np
 
 from labelsync import store
 from labelsync.dataset import card
-from labelsync.dataset.metadata import METADATA, write_metadata
+from labelsync.dataset.joined import Joined, open_releases
+from labelsync.dataset.metadata_file import METADATA, write_metadata
 from labelsync.dataset.plan import Plan, make_plan, require_rows, required_splits
 from labelsync.dataset.pool import write_shards
 from labelsync.dataset.rules import Rules, make_rules
 from labelsync.dataset.sample import LabelledSample
-from labelsync.dataset.select import Selection, file_names, select
+from labelsync.dataset.select import Selection, file_names
 from labelsync.dataset.shards import DATA, Shard, ShardResult, dealt, shard_path
 from labelsync.dataset.source import ID2LABEL, LEDGER, SPLITS_FILE
+from labelsync.dataset.split_by import with_split_by
 from labelsync.errors import DatasetError, LabelsyncError, OptionError, SamplesFailed
 from labelsync.records.release import Ledger, LedgerRow, Release
 from labelsync.records.results import ConvertRecord
 from labelsync.records.text import to_json
-from labelsync.release.folder import open_release
 from labelsync.store import Manifest
 
 README = "README.md"
@@ -32,13 +33,16 @@ SAMPLES = "samples.json"  # of --format bitmaps
 
 
 def convert(
-    release: str | Path,
+    release: str | Path | Sequence[str | Path],
     *,
     out: str | Path,
+    labels: str | Path | None = None,
     splits: str | Path | None = None,
+    split_by: str | None = None,
     fractions: Sequence[float] | None = None,
     group_by: str | None = None,
     status: Sequence[str] = ("LABELED", "REVIEWED"),
+    metadata: Sequence[str] = (),
     unlabeled: str | None = None,
     previous: str | Path | None = None,
     allow_renumbering: bool = False,
@@ -52,19 +56,25 @@ def convert(
     """Turn a release folder into a dataset folder: images as they are, labels as PNGs of disk ids.
 
     Args:
-        release: the folder that `pull` left.
+        release: the folder that `pull` left; or several, of different Segments.ai datasets. Their categories are
+            joined by name; the first comes first in the class numbers.
         out: the folder to make.
+        labels: a TOML file that merges, renames, drops and orders categories; see `dataset/labels_file.py`.
         splits: a JSON file, {"train": [names, uuids or groups], ..} or {name, uuid or group: split}; None = by hash.
+        split_by: "metadata.KEY", whose values are "train", "validation" or "test"; or, if none of them is, groups as
+            for `group_by`; None = the earlier round's.
         fractions: shares of train, validation and test, of 1 or of 100; None = the earlier round's, else 80, 10, 10.
         group_by: what is never torn apart by a split: "uuid" (an image, or a whole sequence of frames), "name",
             "metadata.KEY", or "name:REGEX" (its first group, else the whole match); None = the earlier round's, else
             "uuid".
         status: label statuses that are taken.
+        metadata: "key=value", which a sample must have to be taken: of several keys all, of one key's values any.
         unlabeled: what pixels are that nobody labelled: "ignore" (0) or "class" (a class `background`); None = the
             earlier round's, else "ignore".
         previous: the dataset of an earlier round, a folder or "user/name@revision". Its class numbers, splits and
             number of shards are kept.
-        allow_renumbering: follow category names where a release gives them other numbers than `previous` knows.
+        allow_renumbering: follow category names where a release gives them other numbers than `previous` knows, and
+            `labels` where it puts categories into other classes.
         line_width: pixels that polylines are wide, 1 or more; 0 = they are not drawn, and counted; None = the earlier
             round's, else 0.
         columns: names of the image and label column, "pixel_values,label" or "image,label".
@@ -87,13 +97,16 @@ def convert(
     ):
         if value < least:
             raise OptionError(f"{flag} is {value}, which is out of range", hint=f"give {least} or more")
-    folder = open_release(release)
+    joined = open_releases(release)
     rules = make_rules(
-        folder.release.categories,
+        joined.taxonomies,
+        labels=labels,
         splits=splits,
+        split_by=split_by,
         fractions=fractions,
         group_by=group_by,
         status=status,
+        metadata=metadata,
         unlabeled=unlabeled,
         previous=previous,
         allow_renumbering=allow_renumbering,
@@ -101,20 +114,21 @@ def convert(
         columns=columns,
         format=format,
     )
-    inputs = {"release": folder.manifest.digest} | rules.inputs
+    inputs = joined.inputs | rules.inputs
     same = _same(Path(out), store.fingerprint("convert", inputs, rules.settings))
     if same is not None and same.summary["lost"] <= allow_failed and _is_whole(Path(out), same):
         return _record(Path(out), same, unchanged=True)
     with store.stage_folder(out, stage="convert", overwrite=overwrite or same is not None) as work:
-        selection = select(folder, status=rules.status, line_width=rules.line_width)
-        made = _make(folder.release, selection, rules, work, workers=workers, allow_failed=allow_failed)
-        _write_texts(work, folder.release, rules, made, inputs)
+        selection = joined.select(status=rules.status, metadata=rules.metadata, line_width=rules.line_width)
+        rules = with_split_by(rules, selection.of(joined.release.samples))
+        made = _make(joined.release, selection, rules, work, workers=workers, allow_failed=allow_failed)
+        _write_texts(work, joined, rules, made, inputs)
         manifest = store.write_manifest(
             work,
             "convert",
             inputs=inputs,
             settings=rules.settings,
-            summary=_summary(folder.release, rules, made, work),
+            summary=_summary(joined, rules, made, work),
             labels=rules.labels,
         )
     return _record(Path(out), manifest)
@@ -214,9 +228,10 @@ def _refuse_losses(lost: Sequence[LedgerRow], allowed: int, *, total: int) -> No
 # -------------------------------------------------------------------- around the data
 
 
-def _write_texts(work: Path, release: Release, rules: Rules, made: _Made, inputs: dict[str, str]) -> None:
+def _write_texts(work: Path, joined: Joined, rules: Rules, made: _Made, inputs: dict[str, str]) -> None:
     facts = card.CardFacts(
-        release=release,
+        release=joined.release,
+        releases=joined.parts(made.ledger) if len(joined.folders) > 1 else (),
         labels=rules.labels,
         changes=rules.changes,
         ledger=made.ledger,
@@ -227,13 +242,14 @@ def _write_texts(work: Path, release: Release, rules: Rules, made: _Made, inputs
         images=made.total("images"),
         columns=rules.columns if rules.format == "parquet" else (),
         status=rules.status,
+        metadata=rules.metadata,
         inputs=inputs,
     )
     store.write_text(work / ID2LABEL, rules.labels.id2label_json())
     store.write_text(work / SPLITS_FILE, to_json(made.plan.assignment) + "\n")
     store.write_text(work / LEDGER, to_json(made.ledger) + "\n")
     store.write_text(work / README, card.render(facts))
-    write_metadata(work, release.samples, made.ledger)
+    write_metadata(work, joined.release.samples, made.ledger)
     if made.names:
         store.write_text(work / SAMPLES, json.dumps(_listing(made), indent=1, ensure_ascii=False) + "\n")
 
@@ -255,13 +271,13 @@ def _listing(made: _Made) -> list[dict[str, str]]:
     ]
 
 
-def _summary(release: Release, rules: Rules, made: _Made, work: Path) -> dict[str, Any]:
+def _summary(joined: Joined, rules: Rules, made: _Made, work: Path) -> dict[str, Any]:
     """The numbers of the record, and `rows` (per file), `pixels` (per disk id) and `lost` (samples) beside them."""
     files = [work / r.path for r in made.results] if rules.format == "parquet" else []
     pixels = made.total("pixels")
     return {
-        "release": release.name,
-        "dataset": release.dataset,
+        "release": joined.release.name,
+        "dataset": joined.release.dataset,
         "num_labels": rules.labels.num_labels,
         "samples": len(made.ledger.rows),
         "outcomes": dict(made.ledger.totals),
@@ -273,6 +289,7 @@ def _summary(release: Release, rules: Rules, made: _Made, work: Path) -> dict[st
         "pixels": pixels,
         "undrawn": made.ledger.undrawn,
         "lost": made.lost,
+        "releases": [{"dataset": f.release.dataset, "release": f.release.name} for f in joined.folders],
     }
 
 

@@ -42,6 +42,7 @@ def make_plan(samples: Sequence[LabelledSample], every: Sequence[Sample], rules:
         shards,
         Assignment(
             group_by=rules.group_by,
+            split_by=rules.split_by,
             fractions=rules.fractions,
             samples=pinned_samples,
             groups=pinned_groups,

@@ -10,7 +10,7 @@ from labelsync.errors import BitmapError
 from labelsync.labels import LabelMap
 from labelsync.pixels.image import require_whole
 from labelsync.pixels.instance import decode_instance_bitmap
-from labelsync.pixels.semantic import encode_semantic, instance_classes, to_semantic
+from labelsync.pixels.semantic import count_pixels, encode_semantic, instance_classes, to_semantic
 from labelsync.pixels.shapes import draw_shapes
 from labelsync.records.release import Annotation, LedgerRow
 from labelsync.store import sha256
@@ -33,6 +33,7 @@ class LabelledSample:
         stem: a file name made of the uuid, harmless on every system.
         bitmap: None where nothing was drawn.
         annotations: (id in the bitmap, category id) of each.
+        dataset: the Segments.ai dataset whose category ids those are.
         shapes: the annotations, where they and not a bitmap say what is drawn.
         line_width: of their lines, in pixels; 0 = lines are not drawn.
     """
@@ -44,6 +45,7 @@ class LabelledSample:
     image: File
     bitmap: File | None
     annotations: tuple[tuple[int, int], ...]
+    dataset: str = ""
     shapes: tuple[Annotation, ...] = ()
     line_width: float = 0.0
 
@@ -79,15 +81,18 @@ def convert_sample(sample: LabelledSample, labels: LabelMap) -> tuple[LedgerRow,
             bitmap = _semantic(sample, labels, _checked_size(image))
     except BitmapError as e:
         return row("failed", e.message), None
-    pixels = np.bincount(bitmap.ravel(), minlength=labels.num_labels + 1).astype(np.int64)
-    if pixels[0] == bitmap.size:  # never under unlabeled="class": there 0 is not drawn
-        return row("empty", _why_empty(sample, undrawn)), None
+    pixels = count_pixels(bitmap, labels.num_labels)
+    if pixels[0] == bitmap.size:  # under unlabeled="class" only where all of it is of dropped categories
+        return row("empty", _why_empty(sample, labels, undrawn)), None
     return row("converted"), Converted(sample, image, encode_semantic(bitmap), pixels)
 
 
-def _why_empty(sample: LabelledSample, undrawn: dict[str, int]) -> str:
+def _why_empty(sample: LabelledSample, labels: LabelMap, undrawn: dict[str, int]) -> str:
     if not sample.annotations:
         return "it has no annotations"
+    table = labels.category_table(sample.dataset)
+    if not any(table.get(category) for _, category in sample.annotations):
+        return "all its annotations are of dropped categories"
     if sum(undrawn.values()) < len(sample.annotations):
         return "no pixel is labelled"
     return "nothing of it touches a pixel: " + ", ".join(f"{n} {kind}" for kind, n in undrawn.items())
@@ -99,7 +104,7 @@ def _drawn(
     """`draw_shapes` of a sample."""
     return draw_shapes(
         sample.shapes,
-        labels.category_table(),
+        labels.category_table(sample.dataset),
         size_hw,
         unlabeled=labels.background_id,
         dtype=labels.dtype,
@@ -121,7 +126,7 @@ def _semantic(sample: LabelledSample, labels: LabelMap, size_hw: tuple[int, int]
     if instances.shape != size_hw:
         turned = " (EXIF orientation applied)" if instances.shape == size_hw[::-1] else ""
         raise BitmapError(f"its bitmap is {_hw(instances.shape)}, its image {_hw(size_hw)} pixels high x wide{turned}")
-    classes = instance_classes(sample.annotations, labels.category_table())
+    classes = instance_classes(sample.annotations, labels.category_table(sample.dataset))
     return to_semantic(instances, classes, unlabeled=labels.background_id, dtype=labels.dtype)
 
 

@@ -17,6 +17,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from labelsync.dataset.arrays import table_of
 from labelsync.dataset.sample import Converted, LabelledSample, convert_sample
 from labelsync.labels import LabelMap
 from labelsync.records.release import LedgerRow
@@ -171,9 +172,7 @@ class _ParquetWriter:
 
     def _flush(self) -> None:
         if self._rows:
-            columns = zip(*self._rows, strict=True)
-            arrays = [pa.array(c, t) for c, t in zip(columns, self._schema.types, strict=True)]
-            self._file.write_table(pa.Table.from_arrays(arrays, schema=self._schema), row_group_size=len(self._rows))
+            self._file.write_table(table_of(self._rows, self._schema), row_group_size=len(self._rows))
         self._rows, self._size = [], 0
 
 

@@ -22,6 +22,7 @@ FRACTIONS = (0.8, 0.1, 0.1)
 GROUP_BY = "uuid"
 
 _SALT = "labelsync split 1"
+_REGEX = r"close its brackets, and put a \ before those that are part of the name; for example 'name:^[^_]+'"
 _FEW = 8  # groups; up to here all 3^8 ways to deal them out are compared
 
 
@@ -32,6 +33,7 @@ class Assignment:
     Attributes:
         group_by: the rule that made the groups.
         fractions: of train, validation, test; None where a file said which sample goes where.
+        split_by: "metadata.KEY" if that says which sample goes where, else "".
         shards: split -> number of its Parquet shards.
         samples: uuid -> split, for every sample that was ever assigned.
         groups: group -> split; of group_by "uuid" only the sequences, as any other sample is its own group.
@@ -43,6 +45,7 @@ class Assignment:
     groups: dict[str, str] = field(default_factory=dict)
     shards: dict[str, int] = field(default_factory=dict)
     format: int = 1
+    split_by: str = ""
 
 
 # -------------------------------------------------------------------- options
@@ -97,7 +100,9 @@ def _rule(group_by: str) -> Callable[[Sample], str | None]:
         try:
             expression = re.compile(pattern)
         except re.error as e:
-            raise OptionError(f"--group-by {group_by!r}: {pattern!r} is no regular expression ({e})") from None
+            raise OptionError(
+                f"--group-by {group_by!r}: {pattern!r} is no regular expression ({e})", hint=_REGEX
+            ) from None
         return lambda s: _matched(expression, s.name)
     raise OptionError(
         f"--group-by {group_by!r} is no rule",

@@ -94,9 +94,17 @@ def _mapping(data: Any, *, where: str) -> dict[str, str]:
     return given
 
 
+def near_split(name: str) -> str:
+    """The split that somebody means by another name, "" if none."""
+    plain = name.strip().lower()
+    near = {"val": "validation", "valid": "validation", "dev": "validation", "eval": "validation"}
+    near |= {"training": "train", "testing": "test"} | {split: split for split in SPLITS}
+    return near.get(plain, "") if name not in SPLITS else ""
+
+
 def _require_split(name: str, *, where: str) -> None:
     if name not in SPLITS:
-        near = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train"}.get(name)
+        near = near_split(name)
         hint = f"write {near!r}" if near else f"splits are {', '.join(SPLITS)}"
         raise OptionError(f"{where}: there is no split {name!r}", hint=hint)
 

@@ -6,9 +6,10 @@ from typing import Any
 import numpy.typing as npt
 
 from labelsync.dataset.load import LabeledDataset
-from labelsync.dataset.metadata import METADATA, read_metadata
+from labelsync.dataset.metadata import require_key
+from labelsync.dataset.metadata_file import METADATA, read_metadata
 from labelsync.dataset.split import GROUP_BY, groups_of, plain
-from labelsync.errors import DatasetError, OptionError
+from labelsync.errors import OptionError
 from labelsync.evaluation.bootstrap import intervals
 from labelsync.evaluation.figures import Figures
 from labelsync.evaluation.tally import ImageFacts, Tally, label_digest, members_of
@@ -74,14 +75,10 @@ class Describer:
             if not self._has_groups:
                 raise OptionError(f"--by group: {source} has no groups", hint="convert it with --group-by")
             return
-        keys = sorted({key for values in self._metadata.values() for key in values})
         if not by.startswith(_PREFIX) or by == _PREFIX:
             raise OptionError(f"--by {by!r} is no slicing", hint="it is group, or metadata.KEY")
-        if by.removeprefix(_PREFIX) not in keys:
-            raise DatasetError(
-                f"--by {by}: no sample of {source} has it",
-                hint=f"there are: {', '.join(keys)}" if keys else "its samples have no metadata on Segments.ai",
-            )
+        samples = [Sample(uuid, uuid, None, metadata=dict(found)) for uuid, found in self._metadata.items()]
+        require_key(by.removeprefix(_PREFIX), samples, flag=f"--by {by}")
 
 
 def short(by: str) -> str:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from labelsync.errors import BitmapError
 from labelsync.pixels.image import encode_png, grey_step, opened
+from labelsync.pixels.png import decode_png
 
 MAX_INSTANCE_ID = (1 << 24) - 1
 
@@ -28,6 +29,9 @@ def decode_instance_bitmap(data: bytes) -> npt.NDArray[np.uint32]:
     with opened(data) as image:
         if image.format != "PNG":
             raise BitmapError(f"a bitmap is a PNG, this is {image.format}")
+        pixels = decode_png(data, image)
+        if pixels is not None:
+            return pixels.astype(np.uint32) if pixels.ndim == 2 else _ids_of_colors(pixels)
         step = grey_step(data)
         ids = ids_of_image(image)
         if step > 1:
@@ -69,10 +73,11 @@ def encode_instance_bitmap(ids: npt.NDArray[Any], *, level: int = 6) -> bytes:
 
 
 def _ids_of_colors(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
-    if not colors[..., 1:3].any():  # all ids below 256: half the time
-        return colors[..., 0].astype(np.uint32)
-    ids = colors[..., 2].astype(np.uint32) << 8
-    ids |= colors[..., 1]
-    ids <<= 8
-    ids |= colors[..., 0]
+    """(..., 3|4) -> (...) ids: four bytes are a little-endian number with alpha on top."""
+    if colors.shape[-1] == 3:
+        rgba = np.empty((*colors.shape[:-1], 4), np.uint8)
+        rgba[..., :3] = colors
+        colors = rgba
+    ids: npt.NDArray[np.uint32] = np.ascontiguousarray(colors).view("<u4")[..., 0]
+    ids = np.bitwise_and(ids, MAX_INSTANCE_ID, out=ids if ids.flags.writeable else None)
     return ids.astype(np.uint32, copy=False)

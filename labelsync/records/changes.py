@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from labelsync.labels import TaxonomyChanges
+from labelsync.taxonomy import TaxonomyChanges
 
 Change = Literal["added", "removed", "labelled", "unlabelled", "relabelled", "redrawn", "status", "unchanged", "failed"]
 

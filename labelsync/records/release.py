@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from labelsync.errors import LabelsyncError
-from labelsync.labels import Category
+from labelsync.taxonomy import Category
 
 Outcome = Literal["pulled", "converted", "unlabeled", "filtered", "empty", "failed"]
 

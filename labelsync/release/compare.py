@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsync.errors import BitmapError
-from labelsync.labels import Category, LabelMap, TaxonomyChanges, from_categories
+from labelsync.labels import LabelMap, from_categories
 from labelsync.pixels.semantic import instance_classes, to_semantic
 from labelsync.records.changes import Change, ClassChange, Flow, SampleChange
 from labelsync.records.release import Annotation, Sample
 from labelsync.release.side import Drawn, Side
+from labelsync.taxonomy import Category, TaxonomyChanges
 
 IdFlow = Mapping[tuple[int, int], int]  # (old disk id, new disk id) -> pixels, of different ids only
 

@@ -11,10 +11,10 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from labelsync.errors import OptionError, ReleaseFormatError
-from labelsync.labels import Category, Color
 from labelsync.records.release import Release
 from labelsync.release.entries import BITMAP, CAMERA, SENSORS, SUPPORTED, samples_of, sensor_types
 from labelsync.release.values import integer, text
+from labelsync.taxonomy import Category, Color
 
 _OLD_NAMES = {"bbox": "bboxes"}  # the platform's documents say the one, its API the other
 

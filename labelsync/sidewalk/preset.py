@@ -4,7 +4,8 @@ The numbers are that dataset's disk ids, so 0 is "unlabeled" and no class. Class
 colours, the others a colour that stays apart from them.
 """
 
-from labelsync.labels import UNLABELED, Category, Color
+from labelsync.labels import UNLABELED
+from labelsync.taxonomy import Category, Color
 
 _CLASSES: tuple[tuple[str, Color, bool], ...] = (
     (UNLABELED, (0, 0, 0), False),
