@@ -16,6 +16,7 @@ _PUBLIC = {
     "load": "labelsync.dataset.load",
     "check": "labelsync.quality.check",
     "push": "labelsync.hub.push",
+    "verify": "labelsync.hub.verify",
     "train": "labelsync.training.finetune",
     "evaluate": "labelsync.evaluation.evaluate",
     "compare": "labelsync.evaluation.compare",

@@ -23,6 +23,7 @@ SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
     "convert": (["release", "--out", "data"], {"release": (Path("release"),), "out": Path("data")}),
     "check": (["acme/walk@v1"], {"source": "acme/walk@v1"}),
     "push": (["data", "--repo-id", "acme/walk"], {"path": Path("data"), "repo_id": "acme/walk"}),
+    "verify": (["acme/walk@v1"], {"repo": "acme/walk@v1"}),
     "train": (["acme/walk@v1", "--out", "run"], {"dataset": "acme/walk@v1", "out": Path("run")}),
     "evaluate": (["run", "--dataset", "acme/walk@v1"], {"model": "run", "dataset": "acme/walk@v1"}),
     "compare": (["e2", "--baseline", "e1"], {"new": Path("e2"), "baseline": Path("e1")}),
@@ -82,8 +83,16 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
     ],
     "push": [
         (["--tag", "v2"], {"tag": "v2"}),
+        (["--move-tag"], {"move_tag": True}),
         (["--private"], {"private": True}),
+        (["--revision", "staging"], {"revision": "staging"}),
+        (["--create-pr"], {"create_pr": True}),
+        (["--license", "cc-by-4.0"], {"license": "cc-by-4.0"}),
         (["--message", "Round two"], {"message": "Round two"}),
+        (["--dry-run"], {"dry_run": True}),
+    ],
+    "verify": [
+        (["--repo-type", "model"], {"repo_type": "model"}),
     ],
     "train": [
         (["--model", "nvidia/mit-b2"], {"model": "nvidia/mit-b2"}),

@@ -14,6 +14,7 @@ from labelsync.cli.predict import predict
 from labelsync.cli.pull import pull
 from labelsync.cli.push import push
 from labelsync.cli.train import train
+from labelsync.cli.verify import verify
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -25,5 +26,5 @@ def main() -> None:
     """
 
 
-for command in (pull, diff, convert, check, push, train, evaluate, compare, predict, cache, demo):
+for command in (pull, diff, convert, check, push, verify, train, evaluate, compare, predict, cache, demo):
     main.add_command(command)

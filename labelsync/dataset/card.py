@@ -14,6 +14,7 @@ from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
 from labelsync.dataset.joined import Part
+from labelsync.dataset.since import Since
 from labelsync.dataset.split import Assignment
 from labelsync.labels import BACKGROUND, UNLABELED, LabelMap
 from labelsync.records.release import Ledger, Release
@@ -33,6 +34,7 @@ class CardFacts:
         inputs: names -> digests of what the dataset was made from.
         releases: where there are several; `release` is then all of them as one.
         metadata: key -> values, one of which a sample must have to be taken.
+        since: the difference to the earlier round, where there was one.
     """
 
     release: Release
@@ -49,6 +51,7 @@ class CardFacts:
     status: tuple[str, ...]
     metadata: Mapping[str, Sequence[str]]
     inputs: Mapping[str, str]
+    since: Since | None = None
 
 
 def features(columns: tuple[str, str]) -> "datasets.Features":
@@ -84,6 +87,7 @@ def render(facts: CardFacts) -> str:
         dropped=_drawn_as(labels, 0),
         labels_file=facts.inputs.get("labels", ""),
         changes=_changes(facts.changes),
+        since=facts.since,
         splits=facts.splits,
         rows=sum(facts.splits.values()),
         first_split=next(iter(facts.splits)),

@@ -20,6 +20,7 @@ from labelsync.dataset.rules import Rules, make_rules
 from labelsync.dataset.sample import LabelledSample
 from labelsync.dataset.select import Selection, file_names
 from labelsync.dataset.shards import DATA, Shard, ShardResult, dealt, shard_path
+from labelsync.dataset.since import since
 from labelsync.dataset.source import ID2LABEL, LEDGER, SPLITS_FILE
 from labelsync.dataset.split_by import with_split_by
 from labelsync.errors import DatasetError, LabelsyncError, OptionError, SamplesFailed
@@ -244,6 +245,13 @@ def _write_texts(work: Path, joined: Joined, rules: Rules, made: _Made, inputs: 
         status=rules.status,
         metadata=rules.metadata,
         inputs=inputs,
+        since=since(
+            rules.previous,
+            ledger=made.ledger,
+            splits=made.splits,
+            pixels=made.total("pixels"),
+            labels=rules.labels,
+        ),
     )
     store.write_text(work / ID2LABEL, rules.labels.id2label_json())
     store.write_text(work / SPLITS_FILE, to_json(made.plan.assignment) + "\n")

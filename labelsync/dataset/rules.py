@@ -35,6 +35,7 @@ class Rules:
         metadata: key -> the values of which a sample must have one.
         split_by: "metadata.KEY" if its values say the samples' splits or groups, which `split_by.with_split_by` finds
             out; `asked_group_by`, `asked_fractions` = what the user said beside it.
+        previous: the earlier round's dataset, whose rows may be taken over.
     """
 
     labels: LabelMap
@@ -54,6 +55,7 @@ class Rules:
     split_by: str = ""
     asked_group_by: str | None = None
     asked_fractions: bool = False
+    previous: DatasetFiles | None = None
 
 
 def make_rules(
@@ -127,6 +129,7 @@ def make_rules(
         split_by=split_by,
         asked_group_by=asked_group_by,
         asked_fractions=fractions is not None,
+        previous=files,
     )
 
 

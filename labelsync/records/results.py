@@ -1,6 +1,7 @@
 """What the verbs return and their commands print."""
 
 from dataclasses import dataclass, field
+from typing import Literal
 
 from labelsync.records.scores import GateResult, SafetyScores, SliceScores
 
@@ -66,20 +67,58 @@ class ConvertRecord:
     undrawn: dict[str, int] = field(default_factory=dict)
 
 
+Fate = Literal["new", "changed", "deleted", "kept"]
+
+
 @dataclass(frozen=True)
 class PushRecord:
-    """`push`: one commit and a tag. `uploaded` = bytes of the added files, `unchanged` = nothing to send or delete."""
+    """`push`: one commit and a tag, or what they would be (`dry_run`).
+
+    `commit` = the one that holds all of it, "" in a dry run that would make one. `files` = path -> what becomes of it;
+    `added` counts the new and the changed, `uploaded` = their bytes. `unchanged` = nothing to send or delete.
+    `request` = page of the pull request that waits to be merged. `rows` per split and `decoded` images were read back.
+    """
 
     repo_id: str
     repo_type: str
+    revision: str
     commit: str
     tag: str
     url: str
+    files: dict[str, Fate]
     added: int
     deleted: int
     kept: int
     uploaded: int
+    rows: dict[str, int]
+    decoded: int
+    request: str = ""
     unchanged: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class VerifyRecord:
+    """`verify`: a publication that is what its manifest says.
+
+    `files` = files compared by digest, `other` = files of the repo that are not labelsync's; of a dataset `rows` per
+    split and `decoded` images, of a model `tensors` and `parameters`. `fetched` = bytes that came over the network.
+    """
+
+    repo_id: str
+    repo_type: str
+    revision: str
+    commit: str
+    digest: str
+    release: str
+    files: int
+    other: int
+    bytes: int
+    rows: dict[str, int]
+    decoded: int
+    tensors: int
+    parameters: int
+    fetched: int
 
 
 @dataclass(frozen=True)
