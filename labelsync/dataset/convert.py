@@ -92,12 +92,9 @@ def convert(
         SamplesFailed: more than `allow_failed` samples failed; no folder is left.
         OutputExists, OutputLocked: something else lies at `out`, or is being made there.
     """
-    for flag, value, least in (
-        ("--workers", 1 if workers is None else workers, 1),
-        ("--allow-failed", allow_failed, 0),
-    ):
-        if value < least:
-            raise OptionError(f"{flag} is {value}, which is out of range", hint=f"give {least} or more")
+    for flag, n, least in (("--workers", 1 if workers is None else workers, 1), ("--allow-failed", allow_failed, 0)):
+        if n < least:
+            raise OptionError(f"{flag} is {n}, which is out of range", hint=f"give {least} or more")
     joined = open_releases(release)
     rules = make_rules(
         joined.taxonomies,
