@@ -19,6 +19,7 @@ _PUBLIC = {
     "verify": "labelsync.hub.verify",
     "train": "labelsync.training.finetune",
     "evaluate": "labelsync.evaluation.evaluate",
+    "compare": "labelsync.evaluation.compare",
     "MeanIoU": "labelsync.evaluation.metric",
     "Segmenter": "labelsync.model.segmenter",
     "predict": "labelsync.deploy.predict",

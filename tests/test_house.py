@@ -46,6 +46,7 @@ VENDORS = {
     "safetensors": "model training",
     "accelerate": "training",
     "evaluate": "evaluation",
+    "scipy": "evaluation",
 }
 
 # What changes something on the Hub; only `hub` calls it.

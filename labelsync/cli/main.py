@@ -5,6 +5,7 @@ import click
 from labelsync.cli.boundary import Group
 from labelsync.cli.cache import cache
 from labelsync.cli.check import check
+from labelsync.cli.compare import compare
 from labelsync.cli.convert import convert
 from labelsync.cli.demo import demo
 from labelsync.cli.diff import diff
@@ -25,5 +26,5 @@ def main() -> None:
     """
 
 
-for command in (pull, diff, convert, check, push, verify, train, evaluate, predict, cache, demo):
+for command in (pull, diff, convert, check, push, verify, train, evaluate, compare, predict, cache, demo):
     main.add_command(command)

@@ -49,6 +49,27 @@ batch_size_option = click.option(
     help="Images run through the model at once.",
 )
 
+gate_option = click.option(
+    "--gate",
+    multiple=True,
+    metavar="GATE",
+    help='A threshold as "mean_iou >= 0.55" or "iou.CLASS > 0.4", to be repeated; exit code 3 if one is not met.',
+)
+gates_option = click.option(
+    "--gates",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help='A TOML file with more gates: gates = ["mean_iou >= 0.55", ..].',
+)
+resamples_option = click.option(
+    "--resamples",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Draws of the bootstrap behind the 95 % intervals.",
+)
+
 status_option = click.option(
     "--status",
     type=CommaList("a,b", str),
@@ -88,6 +109,11 @@ def lost(folder: str, ledger: bytes | None = None) -> list[str]:
 def percent(value: float | None) -> str:
     """A score as 0.1234, or "-" where the class is absent."""
     return "-" if value is None else f"{value:.4f}"
+
+
+def interval(found: tuple[float, float] | None) -> str:
+    """A 95 % interval as "0.1234 .. 0.5678", "" where there is none."""
+    return "" if found is None else f"{found[0]:.4f} .. {found[1]:.4f}"
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

@@ -13,6 +13,7 @@ from labelsync.dataset import card
 from labelsync.dataset.cluster import dask_executor
 from labelsync.dataset.joined import open_releases
 from labelsync.dataset.made import README, Made, summary_of, write_texts
+from labelsync.dataset.metadata_file import METADATA
 from labelsync.dataset.place import PARTS, Place, Stage, finished, is_whole, place_of
 from labelsync.dataset.plan import Plan, make_plan, refuse_losses, require_rows, require_samples, required_splits
 from labelsync.dataset.pool import write_shards
@@ -114,7 +115,7 @@ def convert(
     inputs = joined.inputs | rules.inputs
     place = place_of(out)
     same = finished(place, store.fingerprint("convert", inputs, rules.settings))
-    if same is not None and same.summary["lost"] <= allow_failed and is_whole(place, same, but=README):
+    if same is not None and same.summary["lost"] <= allow_failed and _is_whole(place, same):
         return _record(place, same, unchanged=True)
     with ExitStack() as stack:
         executor = stack.enter_context(dask_executor(dask)) if dask is not None else executor
@@ -136,6 +137,11 @@ def convert(
         )
     run = {name: sum(getattr(r, name) for r in made.results) for name in ("reused", "linked", "decoded")}
     return _record(place, manifest, **run)
+
+
+def _is_whole(place: Place, manifest: Manifest) -> bool:
+    """Every file is there that the manifest lists, and that a labelsync of today writes."""
+    return METADATA in manifest.files and is_whole(place, manifest, but=README)
 
 
 def _require_sensible(workers: int | None, allow_failed: int, dask: str | None, executor: Executor | None) -> None:

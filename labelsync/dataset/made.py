@@ -10,6 +10,7 @@ import numpy as np
 from labelsync import store
 from labelsync.dataset import card
 from labelsync.dataset.joined import Joined
+from labelsync.dataset.metadata_file import write_metadata
 from labelsync.dataset.plan import Plan
 from labelsync.dataset.reuse import ROWS, RowIndex
 from labelsync.dataset.rules import Rules
@@ -82,6 +83,7 @@ def write_texts(work: Path, joined: Joined, rules: Rules, made: Made, inputs: di
     store.write_text(work / SPLITS_FILE, to_json(made.plan.assignment) + "\n")
     store.write_text(work / LEDGER, to_json(made.ledger) + "\n")
     store.write_text(work / README, card.render(facts))
+    write_metadata(work, joined.release.samples, made.ledger)
     if index := {r.path: r.index for r in made.results if r.index is not None}:
         store.write_text(work / ROWS, to_json(RowIndex(index), indent=None) + "\n")
     if made.names:

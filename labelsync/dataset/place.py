@@ -238,4 +238,4 @@ class _Bucket:
 
 
 # Of a dataset, beside its data; a killed run may have left some of them.
-_TEXTS = ("README.md", "id2label.json", "splits.json", "ledger.json", "rows.json", "samples.json")
+_TEXTS = ("README.md", "id2label.json", "splits.json", "ledger.json", "rows.json", "metadata.json", "samples.json")

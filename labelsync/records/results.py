@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from labelsync.records.scores import GateResult, SafetyScores, SliceScores
+
 
 @dataclass(frozen=True)
 class PullRecord:
@@ -144,7 +146,12 @@ class TrainRecord:
 
 @dataclass(frozen=True)
 class EvaluateRecord:
-    """`evaluate`: an evaluation folder. Scores are pooled over all labelled pixels; None = class absent."""
+    """`evaluate`: an evaluation folder. Scores are pooled over all labelled pixels; None = class absent.
+
+    `intervals` = figure, as gates name it ("mean_iou", "iou.road") -> 95 % bootstrap interval, `resampled` says of
+    what; `slices` = slicing -> value -> scores; `boundary_width` = band of the boundary IoU as a share of the diagonal;
+    `safety` is None where the classes are none of a sidewalk and no others were grouped.
+    """
 
     path: str
     model: str
@@ -158,8 +165,21 @@ class EvaluateRecord:
     overall_accuracy: float | None
     per_category_iou: dict[str, float | None]
     per_category_accuracy: dict[str, float | None]
+    frequency_weighted_iou: float | None
+    mean_dice: float | None
+    per_category_dice: dict[str, float | None]
+    mean_boundary_iou: float | None
+    per_category_boundary_iou: dict[str, float | None]
+    boundary_width: float
+    expected_calibration_error: float | None
+    intervals: dict[str, tuple[float, float]]
+    resampled: str
     seconds: float
     digest: str
+    slices: dict[str, dict[str, SliceScores]] = field(default_factory=dict)
+    safety: SafetyScores | None = None
+    gates: tuple[GateResult, ...] = ()
+    unchanged: bool = False
 
 
 @dataclass(frozen=True)
@@ -171,6 +191,7 @@ class PredictRecord:
     images: int
     failed: dict[str, str]
     seconds: float
+    unchanged: bool = False
 
 
 @dataclass(frozen=True)
