@@ -20,6 +20,7 @@ _PUBLIC = {
     "show_recipe": "labelsync.training.show",
     "train": "labelsync.training.finetune",
     "evaluate": "labelsync.evaluation.evaluate",
+    "compare": "labelsync.evaluation.compare",
     "MeanIoU": "labelsync.evaluation.metric",
     "Segmenter": "labelsync.model.segmenter",
     "predict": "labelsync.deploy.predict",

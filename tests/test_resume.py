@@ -10,7 +10,7 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from labelsync.errors import ModelError
-from labelsync.evaluation.evaluate import count
+from labelsync.evaluation.count import count
 from labelsync.evaluation.scores import scores
 from labelsync.model.load import load_model
 from labelsync.model.segmenter import Segmenter
@@ -190,7 +190,7 @@ def test_what_is_evaluated_saved_and_kept_is_the_average(tmp_path: Path) -> None
     average, raw = load_model(last, device="cpu"), load_model(last / checkpoints.RAW, device="cpu")
     assert all(torch.equal(v, of.average.state[k]) for k, v in average.model.state_dict().items())
     assert different(raw.model, of.model) == [] and different(raw.model, average.model)
-    counted = count(Segmenter(average), of.validation, of.labels)[0]
+    counted = count(Segmenter(average), of.validation, of.labels)
     assert scores(counted).mean_iou == next(
         e["eval_mean_iou"] for e in reversed(of.state.log_history) if "eval_mean_iou" in e
     )

@@ -27,6 +27,7 @@ SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
     "show-recipe": ([], {}),
     "train": (["acme/walk@v1", "--out", "run"], {"dataset": "acme/walk@v1", "out": Path("run")}),
     "evaluate": (["run", "--dataset", "acme/walk@v1"], {"model": "run", "dataset": "acme/walk@v1"}),
+    "compare": (["e2", "--baseline", "e1"], {"new": Path("e2"), "baseline": Path("e1")}),
     "cache": ([], {}),
     "predict": (["run", "a.jpg", "images"], {"model": "run", "images": ("a.jpg", "images")}),
     "demo": ([], {}),
@@ -68,6 +69,8 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--columns", "image,label"], {"columns": "image,label"}),
         (["--format", "bitmaps"], {"format": "bitmaps"}),
         (["--workers", "2"], {"workers": 2}),
+        (["--dask", "tcp://a:8786"], {"dask": "tcp://a:8786"}),
+        (["--out", "s3://bucket/walk"], {"out": "s3://bucket/walk"}),
         (["--allow-failed", "3"], {"allow_failed": 3}),
         (["--overwrite"], {"overwrite": True}),
     ],
@@ -125,7 +128,21 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--batch-size", "2"], {"batch_size": 2}),
         (["--device", "cpu"], {"device": "cpu"}),
         (["--align"], {"align": True}),
+        (["--by", "metadata.weather", "--by", "group"], {"by": ("metadata.weather", "group")}),
+        (["--boundary", "0.02"], {"boundary": 0.02}),
+        (["--resamples", "50"], {"resamples": 50}),
+        (["--groups", "groups.toml"], {"groups": Path("groups.toml")}),
+        (["--near-field", "0.9,0.3,0.5"], {"near_field": (0.9, 0.3, 0.5)}),
+        (["--gate", "mean_iou >= 0.5", "--gate", "iou.a > 0"], {"gate": ("mean_iou >= 0.5", "iou.a > 0")}),
+        (["--gates", "gates.toml"], {"gates": Path("gates.toml")}),
         (["--overwrite"], {"overwrite": True}),
+    ],
+    "compare": [
+        (["--on-common"], {"on_common": True}),
+        (["--fail-below", "0.3"], {"fail_below": 0.3}),
+        (["--resamples", "50"], {"resamples": 50}),
+        (["--gate", "delta.mean_iou >= -0.01"], {"gate": ("delta.mean_iou >= -0.01",)}),
+        (["--gates", "gates.toml"], {"gates": Path("gates.toml")}),
     ],
     "cache": [
         (["--clean"], {"clean": True}),
@@ -146,6 +163,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--overwrite"], {"overwrite": True}),
     ],
 }
+ONLY_PYTHON = {"convert": {"executor"}}  # an object, which no command line can carry; --dask is its flag
 PAIRS = ("diff",)  # of two things of one kind: both are positional
 ROWS = [(verb, *row) for verb in VERBS for row in [([], {}), *FLAGS[verb]]]
 
@@ -155,7 +173,9 @@ def twin(verb: str) -> Any:
 
 
 def parameters(verb: str) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(twin(verb)).parameters)
+    """Of the function, as far as a flag can stand for them."""
+    every = inspect.signature(twin(verb)).parameters
+    return {name: p for name, p in every.items() if name not in ONLY_PYTHON.get(verb, ())}
 
 
 def filled(kind: Any) -> Any:

@@ -5,6 +5,7 @@ import click
 from labelsync.cli.boundary import Group
 from labelsync.cli.cache import cache
 from labelsync.cli.check import check
+from labelsync.cli.compare import compare
 from labelsync.cli.convert import convert
 from labelsync.cli.demo import demo
 from labelsync.cli.diff import diff
@@ -26,5 +27,5 @@ def main() -> None:
     """
 
 
-for command in (pull, diff, convert, check, push, verify, show_recipe, train, evaluate, predict, cache, demo):
+for command in (pull, diff, convert, check, push, verify, show_recipe, train, evaluate, compare, predict, cache, demo):
     main.add_command(command)

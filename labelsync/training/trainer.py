@@ -22,7 +22,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from labelsync.errors import LabelsyncError, OptionError, OutputError
 from labelsync.evaluation.confusion import Counts
-from labelsync.evaluation.evaluate import count
+from labelsync.evaluation.count import count
 from labelsync.evaluation.scores import scores
 from labelsync.labels import LabelMap
 from labelsync.model.load import LoadedModel, save_model
@@ -228,7 +228,7 @@ class SegmentationTrainer(Trainer):
         mine = Every(self.validation, self.accelerator.process_index, self.accelerator.num_processes)
         with in_full_precision(self.loaded.model), self._as_kept():
             self._share_statistics()
-            counted = self._pooled(count(segmenter, mine, self.labels)[0])
+            counted = self._pooled(count(segmenter, mine, self.labels))
             if self.pictures is not None and self.is_world_process_zero():
                 self.pictures.draw(segmenter, step=self.state.global_step)
         metrics = {f"{metric_key_prefix}_{k}": v for k, v in named(scores(counted), self.labels).items()}
