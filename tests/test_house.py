@@ -29,7 +29,7 @@ VENDORS = {
     "tqdm": "release dataset hub model evaluation training deploy pipeline",
     "click": "cli",
     "filelock": "store",
-    "pydantic": "records release training",
+    "pydantic": "records release training pipeline",
     "requests": "release",
     "urllib3": "release",
     "segments": "release/client",

@@ -10,13 +10,13 @@ from hypothesis import strategies as st
 
 from labelsync.errors import LabelsyncError
 from labelsync.labels import Category
-from labelsync.records import changes, release, results
+from labelsync.records import changes, release, results, rounds
 from labelsync.records.release import Annotation, Label, Ledger, LedgerRow, Release, Sample
 from labelsync.records.text import from_json, to_json
 
 RECORDS = [
     c
-    for module in (changes, release, results)
+    for module in (changes, release, results, rounds)
     for c in vars(module).values()
     if is_dataclass(c) and c.__module__ == module.__name__ and c is not release.Row  # holds files, is never printed
 ]

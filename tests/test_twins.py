@@ -25,6 +25,11 @@ SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
     "train": (["acme/walk@v1", "--out", "run"], {"dataset": "acme/walk@v1", "out": Path("run")}),
     "evaluate": (["run", "--dataset", "acme/walk@v1"], {"model": "run", "dataset": "acme/walk@v1"}),
     "predict": (["run", "a.jpg", "images"], {"model": "run", "images": ("a.jpg", "images")}),
+    "init": ([], {}),
+    "run": ([], {}),
+    "status": ([], {}),
+    "promote": ([], {}),
+    "rollback": ([], {}),
     "demo": ([], {}),
 }
 
@@ -92,6 +97,22 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--device", "cpu"], {"device": "cpu"}),
         (["--overwrite"], {"overwrite": True}),
     ],
+    "init": [
+        (["--out", "l.toml"], {"out": Path("l.toml")}),
+        (["--dataset", "acme/walk"], {"dataset": "acme/walk"}),
+        (["--overwrite"], {"overwrite": True}),
+    ],
+    "run": [
+        (["l.toml"], {"config": Path("l.toml")}),
+        (["--release", "v2"], {"release": "v2"}),
+        (["--from", "train"], {"from_": "train"}),
+        (["--until", "train"], {"until": "train"}),
+        (["--force", "train", "--force", "push-model"], {"force": ("train", "push-model")}),
+        (["--dry-run"], {"dry_run": True}),
+    ],
+    "status": [(["l.toml"], {"config": Path("l.toml")})],
+    "promote": [(["l.toml"], {"config": Path("l.toml")}), (["--release", "v2"], {"release": "v2"})],
+    "rollback": [(["l.toml"], {"config": Path("l.toml")})],
     "demo": [
         (["--out", "d"], {"out": Path("d")}),
         (["--seed", "7"], {"seed": 7}),

@@ -10,6 +10,7 @@ from labelsync.cli.evaluate import evaluate
 from labelsync.cli.predict import predict
 from labelsync.cli.pull import pull
 from labelsync.cli.push import push
+from labelsync.cli.rounds import init, promote, rollback, run, status
 from labelsync.cli.train import train
 
 
@@ -22,5 +23,5 @@ def main() -> None:
     """
 
 
-for command in (pull, diff, convert, push, train, evaluate, predict, demo):
+for command in (pull, diff, convert, push, train, evaluate, predict, init, run, status, promote, rollback, demo):
     main.add_command(command)
