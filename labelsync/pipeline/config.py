@@ -48,6 +48,7 @@ class Check:
 
     __pydantic_config__ = _STRICT
     strict: bool = False
+    ignore: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -82,6 +83,8 @@ class Evaluate:
     __pydantic_config__ = _STRICT
     split: str = "test"
     batch_size: int = 8
+    by: tuple[str, ...] = ()
+    groups: str | None = None
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from labelsync import store
-from labelsync.errors import LabelsyncError, OptionError, OutputLocked
+from labelsync.errors import GateFailed, LabelsyncError, OptionError, OutputLocked
 from labelsync.pipeline.config import NAME, Config, read_config
 from labelsync.pipeline.rounds import Round, read_rounds, round_name, rounds_folder
 from labelsync.pipeline.sources import find_sources
@@ -41,10 +41,9 @@ def run(
         force: stages that run although nothing has changed; what they left is replaced.
         dry_run: tell what would run, and do nothing.
 
-    Returns:
-        The round. If a gate does not hold, `failed_gates` says which, and production stays where it was.
-
     Raises:
+        GateFailed: a gate does not hold; the model is published, and production stays where it was. The error carries
+            the record.
         OptionError: the configuration cannot be used, or there is no such stage.
         OutputLocked: another run is at work beside this configuration.
         LabelsyncError: whatever a stage raises; what the stages before it left stays, and the next run goes on there.
@@ -59,6 +58,14 @@ def run(
                 round.record = replace(round.record, stages=(*_others(round, name), _planned(round, name)))
                 continue
             _run_stage(round, name)
+    failed = () if dry_run else round.record.failed_gates
+    if failed:
+        raise GateFailed(
+            f"round {round.record.name}: {len(failed)} of its gates do not hold",
+            hint="look at its comparison.json; `labelsync promote` overrules the gates",
+            details=failed,
+            record=round.record,
+        )
     return round.record
 
 

@@ -11,11 +11,12 @@ from typing import Any
 
 from labelsync import store
 from labelsync.errors import DatasetNotFound, GateFailed, OutputExists
-from labelsync.pipeline.baseline import compare_with_last
+from labelsync.pipeline.baseline import compare_with_last, evaluate_model, score
 from labelsync.pipeline.production import put_into_production
 from labelsync.pipeline.rounds import Round, same_as_before
 from labelsync.pipeline.sources import find_sources
 from labelsync.records.changes import DiffRecord
+from labelsync.records.findings import CheckRecord
 from labelsync.records.rounds import StageRun
 from labelsync.records.text import to_json
 
@@ -76,19 +77,30 @@ def _diff_note(record: DiffRecord) -> str:
 
 
 def _check(round: Round) -> StageRun:
+    names = ["check.json", *(f"check-{i}.json" for i in range(2, len(round.releases) + 1))]
+    found = [_checked(round, folder, name) for folder, name in zip(round.releases, names, strict=True)]
+    figures = {kind: float(sum(getattr(r, kind) for r in found)) for kind in ("errors", "warnings", "infos")}
+    return StageRun("check", "done", "; ".join(map(_check_note, found)), path="check.json", figures=figures)
+
+
+def _checked(round: Round, folder: Path, name: str) -> CheckRecord:
+    """Look through a folder and keep what was found. Raises GateFailed where [check] strict says so."""
     from labelsync.quality.check import check
 
-    strict, figures = round.config.check.strict, {"errors": 0.0, "warnings": 0.0}
-    for i, folder in enumerate(round.releases):
-        record = check(folder)
-        store.write_text(round.folder / ("check.json" if i == 0 else f"check-{i + 1}.json"), to_json(record) + "\n")
-        for finding in record.findings:
-            name = f"{finding.severity}s"
-            figures[name] = figures.get(name, 0) + 1
-    note = f"{figures['errors']:.0f} errors, {figures['warnings']:.0f} warnings"
-    if strict and (figures["errors"] or figures["warnings"]):
-        raise GateFailed(f"check of round {round.record.name}: {note}", hint=f"see {round.folder / 'check.json'}")
-    return StageRun("check", "done", note, path="check.json", figures=figures)
+    given = round.config.check
+    try:
+        record = check(folder, strict=given.strict, ignore=given.ignore, status=round.config.convert.status)
+    except GateFailed as e:
+        store.write_text(round.folder / name, to_json(e.record) + "\n")
+        raise GateFailed(e.message, hint=f"see {round.folder / name}", details=e.details, record=round.record) from None
+    store.write_text(round.folder / name, to_json(record) + "\n")
+    return record
+
+
+def _check_note(record: CheckRecord) -> str:
+    kinds = {name: k.errors + k.warnings for name, k in record.kinds.items()}
+    found = ", ".join(f"{n} {name}" for name, n in kinds.items() if n)
+    return f"{record.samples} samples looked at, {found or 'nothing wrong'}"
 
 
 def _convert(round: Round) -> StageRun:
@@ -108,7 +120,8 @@ def _convert(round: Round) -> StageRun:
         overwrite=True,
     )
     rows = ", ".join(f"{n} {split}" for split, n in record.splits.items())
-    note = f"{rows}; {record.num_labels} classes; {record.outcomes['failed']} failed"
+    found = _checked(round, round.folder / "dataset", "check-dataset.json")  # what only splits can show
+    note = f"{rows}; {record.num_labels} classes; {record.outcomes['failed']} failed; {_check_note(found)}"
     figures = {"samples": sum(record.splits.values()), "bytes": record.bytes, "decoded": record.decoded}
     return StageRun("convert", _ended(record.unchanged), note, path="dataset", figures=figures)
 
@@ -190,28 +203,8 @@ def _train(round: Round) -> StageRun:
         record = train(round.folder / "dataset", resume=begun and not forced, overwrite=forced, **settings)
     except OutputExists:  # a run on other data or with other settings: the folder is this round's, so it makes way
         record = train(round.folder / "dataset", overwrite=True, **settings)
-    note = f"{record.steps} steps, best mean IoU on validation {_score(record.mean_iou)} at step {record.best_step}"
+    note = f"{record.steps} steps, best mean IoU on validation {score(record.mean_iou)} at step {record.best_step}"
     return StageRun("train", "done", note, key=key, path="model", figures={"steps": record.steps})
-
-
-def _evaluate(round: Round) -> StageRun:
-    out, given = round.folder / "evaluation", round.config.evaluate
-    key = store.digest_of([_digest(round, "model", "train"), _digest(round, "dataset", "convert"), given.__dict__])
-    if same := same_as_before(round, "evaluate", key, out, "evaluate"):
-        return same
-    from labelsync.evaluation.evaluate import evaluate
-
-    record = evaluate(
-        round.folder / "model",
-        dataset=round.folder / "dataset",
-        split=given.split,
-        batch_size=given.batch_size,
-        out=out,
-        overwrite=True,
-    )
-    run = StageRun("evaluate", "done", f"mean IoU {_score(record.mean_iou)} on {given.split}", key=key, path=out.name)
-    round.keep(run, mean_iou=record.mean_iou)
-    return run
 
 
 def _digest(round: Round, folder: str, stage: str) -> str:
@@ -220,10 +213,6 @@ def _digest(round: Round, folder: str, stage: str) -> str:
 
 def _ended(unchanged: bool) -> Any:
     return "unchanged" if unchanged else "done"
-
-
-def _score(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
 
 
 def _promote(round: Round) -> StageRun:
@@ -242,7 +231,7 @@ STAGES: dict[str, Stage] = {
     "convert": _convert,
     "push-dataset": _push_dataset,
     "train": _train,
-    "evaluate": _evaluate,
+    "evaluate": evaluate_model,
     "compare": compare_with_last,
     "push-model": _push_model,
     "promote": _promote,
