@@ -10,10 +10,10 @@ Category ids
     of their numbers; where they already are 1..K the map is the identity. Category 0 is a class like any other.
 
 A map is pinned by its first release: `LabelMap.extended` follows renames, appends what is new at the end, keeps the
-slot of what is gone, and refuses a renumbering.
+slot of what is gone, and refuses a renumbering. A map of several datasets, or arranged by a labels file, is made and
+extended by `dataset/arrange.py`; its `sources` say where each dataset's categories go.
 """
 
-import colorsys
 import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -24,24 +24,14 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsync.errors import OptionError, TaxonomyError
+from labelsync.taxonomy import Category, Color, Rest, Source, TaxonomyChanges, palette
 
 UNLABELED = "unlabeled"
 BACKGROUND = "background"
 MAX_UINT8_CLASSES = 254
 MAX_CLASSES = 65534
 
-Color = tuple[int, int, int]
 Unlabeled = Literal["ignore", "class"]
-
-
-@dataclass(frozen=True)
-class Category:
-    """One entry of a Segments.ai taxonomy."""
-
-    id: int
-    name: str
-    color: Color | None = None
-    has_instances: bool = False
 
 
 @dataclass(frozen=True)
@@ -49,7 +39,8 @@ class LabelClass:
     """One class of a map; its disk id is its position, counted from 1.
 
     Attributes:
-        category_ids: the Segments.ai categories drawn as this class; empty for `background` and foreign datasets.
+        category_ids: the Segments.ai categories drawn as this class; empty for `background`, for foreign datasets, and
+            where the map's `sources` say it.
         removed: no category of the newest release is drawn as this class; the slot is kept.
     """
 
@@ -61,33 +52,24 @@ class LabelClass:
 
 
 @dataclass(frozen=True)
-class TaxonomyChanges:
-    """What `LabelMap.extended` did, by class name."""
-
-    added: tuple[str, ...] = ()
-    removed: tuple[str, ...] = ()
-    renamed: tuple[tuple[str, str], ...] = ()
-    renumbered: tuple[tuple[str, int, int], ...] = ()
-
-    def __bool__(self) -> bool:
-        return bool(self.added or self.removed or self.renamed or self.renumbered)
-
-
-@dataclass(frozen=True)
 class LabelMap:
     """Classes 1..K in disk order, and what unlabeled pixels mean.
 
     `unlabeled` is "ignore" (they are 0 and count nowhere) or "class" (they are the class `background`, which has its
-    own disk id; 0 then occurs in no converted label). `unlabeled_ids` are categories that the taxonomy itself calls
-    "unlabeled": they are drawn as 0.
+    own disk id; 0 then is what was drawn as a dropped category, and occurs nowhere else). `unlabeled_ids` are
+    categories that the taxonomy itself calls "unlabeled": they are drawn as unlabeled pixels are. `sources` hold the
+    categories of each dataset where there are several or a labels file arranged them, and `rest` says what that file
+    does with categories it does not name.
 
     Raises:
-        TaxonomyError: no class, too many classes, or two classes of one name.
+        TaxonomyError: no class, too many classes, two classes of one name, or a category drawn as no class.
     """
 
     classes: tuple[LabelClass, ...]
     unlabeled: Unlabeled = "ignore"
     unlabeled_ids: tuple[int, ...] = field(default=())
+    sources: tuple[Source, ...] = ()
+    rest: Rest = "keep"
 
     def __post_init__(self) -> None:
         if not 1 <= self.num_labels <= MAX_CLASSES:
@@ -98,6 +80,8 @@ class LabelMap:
             raise TaxonomyError(f"{UNLABELED!r} is disk id 0 and cannot also be a class", hint="rename that class")
         if self.unlabeled == "class" and BACKGROUND not in self.names:
             raise TaxonomyError(f"a map with unlabeled='class' needs a class named {BACKGROUND!r}")
+        if any(not 0 <= c.class_id <= self.num_labels for s in self.sources for c in s.categories):
+            raise TaxonomyError(f"a category is drawn as a class that is not 0 to {self.num_labels}")
 
     @property
     def num_labels(self) -> int:
@@ -146,8 +130,18 @@ class LabelMap:
         except ValueError:
             raise TaxonomyError(f"no class is named {name!r}", hint=f"there are: {', '.join(self.names)}") from None
 
-    def category_table(self) -> dict[int, int]:
-        """Segments.ai category id -> disk id."""
+    def category_table(self, dataset: str = "") -> dict[int, int]:
+        """Segments.ai category id -> disk id, dropped categories -> 0.
+
+        `dataset` ("owner/name") says whose ids; it only counts in a map of several datasets, where an id alone means
+        nothing. Raises TaxonomyError for one that such a map does not know.
+        """
+        if self.sources:
+            of = {s.dataset: s for s in self.sources}
+            if len(of) > 1 and dataset not in of:
+                hint = f"there are: {', '.join(of)}"
+                raise TaxonomyError(f"the map knows no categories of dataset {dataset!r}", hint=hint)
+            return of.get(dataset, self.sources[0]).table
         table = dict.fromkeys(self.unlabeled_ids, self.background_id)
         return table | {cid: i for i, c in enumerate(self.classes, 1) if not c.removed for cid in c.category_ids}
 
@@ -187,7 +181,7 @@ class LabelMap:
         Raises:
             TaxonomyError: a renumbering that is not allowed, or a name or id that occurs twice.
         """
-        named, unlabeled_ids = _split_unlabeled(categories)
+        named, unlabeled_ids = split_unlabeled(categories)
         moved = self._renumbered(named)
         if moved and not allow_renumbering:
             name, old, new_id = moved[0]
@@ -243,7 +237,7 @@ def from_categories(categories: Iterable[Category], *, unlabeled: Unlabeled = "i
     """The map of a first release: categories by number to 1..K, then `background` under unlabeled="class"."""
     if unlabeled not in ("ignore", "class"):
         raise OptionError(f"unlabeled is {unlabeled!r}", hint="it is 'ignore' or 'class'")
-    named, unlabeled_ids = _split_unlabeled(categories)
+    named, unlabeled_ids = split_unlabeled(categories)
     classes = [_class_of(c, i) for i, c in enumerate(sorted(named, key=lambda c: c.id), 1)]
     if unlabeled == "class" and BACKGROUND not in {c.name for c in classes}:
         classes.append(LabelClass(BACKGROUND, color=(64, 64, 64)))
@@ -275,14 +269,7 @@ def from_id2label(id2label: Mapping[Any, str], *, keep_zero: bool = False) -> La
     return LabelMap(tuple(LabelClass(names[n], color=palette(i)) for i, n in enumerate(numbers, 1)))
 
 
-def palette(index: int) -> Color:
-    """A colour for class `index` that differs from its neighbours: golden-angle hues, two lightness levels."""
-    hue = (index * 0.61803398875) % 1.0
-    r, g, b = colorsys.hls_to_rgb(hue, 0.45 if index % 2 else 0.62, 0.75)
-    return round(r * 255), round(g * 255), round(b * 255)
-
-
-def _split_unlabeled(categories: Iterable[Category]) -> tuple[list[Category], tuple[int, ...]]:
+def split_unlabeled(categories: Iterable[Category]) -> tuple[list[Category], tuple[int, ...]]:
     """The categories that are classes, and the ids of those that the taxonomy itself names "unlabeled"."""
     every = list(categories)
     twice = [i for i, n in Counter(c.id for c in every).items() if n > 1]

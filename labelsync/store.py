@@ -19,15 +19,12 @@ from typing import Any
 
 import filelock
 
-from labelsync.errors import DatasetNotFound, LabelsyncError, OutputExists, OutputLocked
+from labelsync.errors import DatasetNotFound, LabelsyncError, OutputError, OutputExists, OutputLocked
 from labelsync.labels import LabelMap
 from labelsync.records.text import from_json, to_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1
-
-
-# -------------------------------------------------------------------- bytes and files
 
 
 def sha256(data: bytes) -> str:
@@ -131,13 +128,13 @@ def write_manifest(
     summary: Mapping[str, Any],
     labels: LabelMap | None = None,
     exclude: tuple[str, ...] = (),
+    known: Mapping[str, FileEntry] | None = None,
 ) -> Manifest:
-    """Digest every file below `folder` (`exclude` names top-level entries left out) and write manifest.json, last."""
-    files = {
-        p.relative_to(folder).as_posix(): FileEntry(sha256_file(p), p.stat().st_size)
-        for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.relative_to(folder).parts[0] not in (MANIFEST, *exclude)
-    }
+    """Digest every file below `folder` (not those in `exclude`, at its top, nor `known` ones), write it last."""
+    files = dict(known or {})
+    for name, path in sorted((p.relative_to(folder).as_posix(), p) for p in folder.rglob("*") if p.is_file()):
+        if name not in files and name.split("/")[0] not in (MANIFEST, *exclude):
+            files[name] = FileEntry(sha256_file(path), path.stat().st_size)
     body = {
         "stage": stage,
         "inputs": dict(inputs),
@@ -153,7 +150,7 @@ def write_manifest(
         inputs=dict(inputs),
         settings=dict(settings),
         summary=dict(summary),
-        files=files,
+        files=dict(sorted(files.items())),
         labels=labels,
         version=_version(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -173,12 +170,16 @@ def read_manifest(folder: Path, stage: str = "") -> Manifest:
     if not path.is_file():
         what = "has no manifest.json, so nothing finished there" if folder.is_dir() else "does not exist"
         raise DatasetNotFound(f"{folder} {what}", hint=f"run labelsync {stage or 'on it'} first")
-    text = path.read_bytes()
+    return manifest_of(path.read_bytes(), folder=str(folder), stage=stage)
+
+
+def manifest_of(text: bytes, *, folder: str, stage: str = "") -> Manifest:
+    """The manifest whose text was read from `folder`, a path or a URL; see `read_manifest`."""
     _refuse_newer(folder, text)
-    manifest = from_json(Manifest, text, where=str(path))
+    manifest = from_json(Manifest, text, where=f"{folder}/{MANIFEST}")
     outside = [name for name in manifest.files if not _is_below(name)]
     if outside:
-        raise LabelsyncError(f"{path} names {outside[0]!r}, which is not below {folder}", hint="make it again")
+        raise LabelsyncError(f"{folder}/{MANIFEST} names {outside[0]!r}, which is not below it", hint="make it again")
     if stage and manifest.stage != stage:
         raise DatasetNotFound(
             f"{folder} was made by labelsync {manifest.stage}, not {stage}", hint=f"give a folder of labelsync {stage}"
@@ -186,7 +187,7 @@ def read_manifest(folder: Path, stage: str = "") -> Manifest:
     return manifest
 
 
-def _refuse_newer(folder: Path, text: bytes) -> None:
+def _refuse_newer(folder: str, text: bytes) -> None:
     try:
         head = json.loads(text)
         newer = head["format"] > FORMAT
@@ -250,15 +251,28 @@ def stage_folder(out: str | Path, *, stage: str, overwrite: bool = False) -> Ite
             shutil.rmtree(work, ignore_errors=True)
 
 
+def lock_file(out: Path) -> Path:
+    """The file that `locked` holds for `out`."""
+    return out.parent / f".{out.name}.lock"
+
+
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
-    """Hold the lock file beside `out`; another holder is an OutputLocked at once, not a wait."""
+    """Hold the lock file beside `out`; another holder is an OutputLocked at once, not a wait.
+
+    Raises:
+        OutputLocked: another labelsync holds it.
+        OutputError: no file can be made there at all, as in /proc; filelock takes that for a holder too.
+    """
     out.parent.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(out.parent / f".{out.name}.lock")
+    file = lock_file(out)
+    lock = filelock.FileLock(file)
     try:
         with lock.acquire(blocking=False):
             yield
     except filelock.Timeout:
+        if not file.exists():  # whoever holds a lock has made its file
+            raise OutputError(f"{out.parent} is no place for files", hint="choose another --out") from None
         raise OutputLocked(f"another labelsync is writing {out}", hint="wait for it, or choose another --out") from None
 
 

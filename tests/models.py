@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from labelsync.labels import LabelClass, LabelMap, palette
+from labelsync.labels import LabelClass, LabelMap
+from labelsync.taxonomy import palette
 
 if TYPE_CHECKING:
     from transformers import PretrainedConfig

@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from labelsync.labels import palette
 from labelsync.pixels.image import encode_png
 from labelsync.pixels.instance import encode_instance_bitmap
+from labelsync.taxonomy import palette
 
 _NAMESPACE = uuid.UUID("5f0c8d3e-0000-4000-8000-1ab31579c000")
 

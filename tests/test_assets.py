@@ -223,7 +223,9 @@ def test_missing_files_do_not_give_a_host_up(serve: Callable[..., str]) -> None:
 # -------------------------------------------------------------------- redirects and URLs
 
 
-@pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/a.jpg", "https://127.0.0.1:9/a.jpg"])
+@pytest.mark.parametrize(
+    "target", ["file:///etc/passwd", "ftp://127.0.0.1/a.jpg", "https://127.0.0.1:9/a.jpg", "s3://bucket/a.jpg"]
+)
 def test_a_redirect_to_another_scheme_is_not_followed(
     server: LoopbackSegments, serve: Callable[..., str], target: str
 ) -> None:

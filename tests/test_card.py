@@ -160,3 +160,42 @@ def test_plain_bitmaps_have_a_card_without_parquet(tmp_path: Path) -> None:
     card = card_of(tmp_path, convert={"format": "bitmaps"})
     assert "configs" not in front_matter(card) and "load_dataset" not in card
     assert "images/<split>/<name>" in card
+
+
+def test_a_later_round_says_what_it_changed(tmp_path: Path, cli: Any) -> None:
+    import json
+
+    def relabel(document: dict[str, Any]) -> None:
+        del document["dataset"]["samples"][0]
+        document["dataset"]["task_attributes"]["categories"][0]["name"] = "footway"
+        for sample in document["dataset"]["samples"]:
+            for annotation in sample["labels"]["ground-truth"]["attributes"]["annotations"]:
+                annotation["category_id"] = 3 if annotation["category_id"] == 2 else annotation["category_id"]
+
+    for name, samples, change in (("v1", 12, None), ("v2", 15, relabel)):
+        release = draw_release(tmp_path / "drawn" / name, samples=samples, name=name)
+        if change:
+            edit_release(release, change)
+        cli("pull", release, "--out", tmp_path / "pulled" / name)
+        earlier = ["--previous", tmp_path / "v1"] if change else []
+        cli("convert", tmp_path / "pulled" / name, "--out", tmp_path / name, "--workers", 1, *earlier)
+    first, second = ((tmp_path / name / "README.md").read_text() for name in ("v1", "v2"))
+    assert "## Since" not in first
+    assert "## Since release `v1`\n\n3 samples added, 1 removed, 11 in both." in second
+    assert "Since the earlier round: class-1 is now footway." in second
+    before, now = (json.loads((tmp_path / n / "manifest.json").read_text())["summary"] for n in ("v1", "v2"))
+    classes = next(t for t in tables(second) if t[0][0] == "class" and t[0][1] == "pixels before")[2:]
+    expected = {
+        name: (a, b)
+        for name, a, b in zip(
+            ["unlabeled", "footway", "class-2", "class-3"], before["pixels"], now["pixels"], strict=True
+        )
+        if a != b
+    }
+    assert {row[0]: tuple(int(c.replace(",", "")) for c in row[1:3]) for row in classes} == expected
+    assert expected["class-2"][1] == 0
+    assert {row[0]: int(row[3].replace(",", "")) for row in classes} == {n: b - a for n, (a, b) in expected.items()}
+    splits = next(t for t in tables(second) if t[0] == ["split", "images before", "images now"])[2:]
+    assert {row[0]: (int(row[1]), int(row[2])) for row in splits} == {
+        split: (before["splits"][split], now["splits"][split]) for split in ("train", "validation", "test")
+    }

@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from labelsync.errors import BitmapError
-from labelsync.labels import Category
 from labelsync.records.changes import ClassChange
 from labelsync.records.release import Annotation, Label, Release, Sample
 from labelsync.release import compare
 from labelsync.release.compare import class_map, compare_entries, join_categories, pixel_flow
 from labelsync.release.side import Drawn, Side
+from labelsync.taxonomy import Category
 
 OLD = np.array([[1, 1, 2, 2], [1, 1, 2, 2], [0, 0, 3, 3], [0, 0, 3, 3]], np.uint8)
 NEW = np.array([[1, 1, 2, 2], [1, 3, 3, 2], [1, 0, 3, 3], [0, 0, 0, 3]], np.uint8)

@@ -171,7 +171,7 @@ def cause(error: Exception) -> RuntimeError:
         (answered(403, message="storage quota"), PublishError, "no room for acme/x"),
         (answered(409), HeadMoved, "changed while this push ran"),
         (answered(412), HeadMoved, "changed while this push ran"),
-        (answered(429, ratelimit='"api";r=0;t=55'), Busy, "push again in 55 s"),
+        (answered(429, ratelimit='"api";r=0;t=55'), Busy, "try again in 55 s"),
         (answered(504, message="<html>"), ServiceError, "the Hub answers 504"),
         (cause(answered(403, url="http://s3.test/x?X-Amz-Signature=abc")), ServiceError, "storage s3.test of the Hub"),
         (

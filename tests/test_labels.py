@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelsync.errors import OptionError, TaxonomyError
-from labelsync.labels import BACKGROUND, Category, LabelClass, LabelMap, TaxonomyChanges, from_categories, from_id2label
+from labelsync.labels import BACKGROUND, LabelClass, LabelMap, from_categories, from_id2label
 from labelsync.records.text import from_json, to_json
+from labelsync.taxonomy import Category, TaxonomyChanges
 
 ROAD, CURB, SKY = Category(1, "road"), Category(2, "curb"), Category(3, "sky")
 FIRST = from_categories([ROAD, CURB, SKY])

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelsync.errors import OptionError, ReleaseFormatError
-from labelsync.labels import Category, palette
 from labelsync.records.release import Annotation, Label, Release
 from labelsync.release.folder import file_stem, release_digest
 from labelsync.release.parse import default_name, parse_release
+from labelsync.taxonomy import Category, palette
 from tests.releases import draw_release, edit_release, release_document, sample_entry
 
 ANNOTATIONS: list[dict[str, Any]] = [{"id": 1, "category_id": 2, "attributes": {}}]
@@ -226,10 +226,14 @@ def test_what_is_no_release_is_refused_in_one_line(data: bytes, message: str) ->
     assert "\n" not in str(e.value)
 
 
-@pytest.mark.parametrize("task_type", ["pointcloud-cuboid", "keypoints", "bboxes", "something-new"])
-def test_a_task_type_without_bitmaps_is_refused_and_the_supported_ones_named(task_type: str) -> None:
+@pytest.mark.parametrize(
+    "task_type", ["pointcloud-cuboid", "pointcloud-segmentation-sequence", "keypoints", "text", "something-new"]
+)
+def test_a_task_type_without_pixels_is_refused_and_the_supported_ones_named(task_type: str) -> None:
     doc = release_document([entry()], task_type=task_type)
-    with pytest.raises(ReleaseFormatError, match=f"'{task_type}'; labelsync converts segmentation-bitmap and"):
+    with pytest.raises(
+        ReleaseFormatError, match=f"'{task_type}'; labelsync converts segmentation-bitmap, .*bboxes; point"
+    ):
         parsed(doc)
 
 

@@ -17,6 +17,7 @@ from labelsync.pixels.image import decode_image, encode_png, image_size
 from labelsync.pixels.instance import decode_instance_bitmap, encode_instance_bitmap
 from labelsync.pixels.overlay import colorize, overlay, panel
 from labelsync.pixels.semantic import decode_semantic, encode_semantic, instance_classes, to_semantic
+from tests.pngs import raw_png
 
 A = 0x00_00_01  # red 1
 B = 0x00_01_00  # green 1
@@ -39,6 +40,9 @@ SEMANTIC = [
     [2, 2, 0, 0],
 ]
 CLASSES = {A: 2, B: 1, C: 2}
+
+
+GREYS = [(0, 1), (0, 2), (0, 4), (0, 8), (0, 16), (4, 8)]
 
 
 def file(array, fmt="PNG", mode=None, **options) -> bytes:
@@ -74,6 +78,41 @@ def test_what_an_optimiser_makes_of_a_bitmap_has_the_same_ids(mode):
     assert (decode_instance_bitmap(file(rgb, mode=mode)) == INSTANCES).all()
 
 
+@pytest.mark.parametrize(("kind", "bits"), GREYS, ids=str)
+def test_one_channel_of_any_depth_holds_the_ids_themselves(kind, bits):
+    """Pillow alone makes 255 of the 15 of a 4-bit file."""
+    top = 2**bits - 1
+    rows = [[0, 1], [top - 1, top]]
+    data = raw_png([[v for n in row for v in (n, 9)] for row in rows] if kind == 4 else rows, kind=kind, bits=bits)
+    assert decode_instance_bitmap(data).tolist() == rows
+    if kind == 0:
+        assert decode_semantic(data).tolist() == rows
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize("transparency", [b"", b"\0", b"\0\xff\x09"], ids=["opaque", "one", "several"])
+def test_a_palette_of_any_depth_holds_colours_and_transparency_means_nothing(bits, transparency):
+    colors = [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)][: 2**bits]
+    ids = [r + 256 * g + 65536 * b for r, g, b in colors]
+    data = raw_png([range(len(ids))], kind=3, bits=bits, palette=colors, transparency=transparency[: len(ids)])
+    assert decode_instance_bitmap(data).tolist() == [ids]
+    assert decode_semantic(data).tolist() == [list(range(len(ids)))]
+    assert decode_image(data).tolist() == [[list(c) for c in colors]]  # a photo may be such a file too
+
+
+@pytest.mark.parametrize(
+    ("kind", "bits", "row", "transparency"),
+    [(0, 8, [0, 1], b"\0\0"), (0, 16, [0, 1], b"\0\0"), (0, 1, [0, 1], b"\0\0"), (2, 8, [0, 0, 0, 1, 0, 0], bytes(6))],
+)
+def test_a_transparent_colour_means_nothing(kind, bits, row, transparency):
+    assert decode_instance_bitmap(raw_png([row], kind=kind, bits=bits, transparency=transparency)).tolist() == [[0, 1]]
+
+
+def test_a_palette_shorter_than_its_indices_is_no_traceback():
+    data = raw_png([[0, 1, 200]], kind=3, bits=8, palette=[(0, 0, 0), (7, 0, 0)])
+    assert decode_instance_bitmap(data).tolist() == [[0, 7, 0]]
+
+
 def test_alpha_means_nothing():
     rgba = np.zeros((1, 2, 4), np.uint8)
     rgba[0, :, 0] = 7  # one pixel is transparent
@@ -107,7 +146,9 @@ WHOLE = encode_instance_bitmap(np.arange(400, dtype=np.uint32).reshape(20, 20))
         (WHOLE[:20], "not an image"),
         (WHOLE[:60] + bytes(40) + WHOLE[100:], "cut short"),
         (file(np.zeros((2, 2, 3), np.uint8), "JPEG"), "a bitmap is a PNG, this is JPEG"),
-        (file(np.zeros((2, 2, 2), np.uint8)), "mode LA"),
+        (raw_png([[0, 0, 0, 256, 0, 0]], kind=2, bits=16), "8 bits in each, this one has 16"),
+        (raw_png([[0, 0, 0, 1, 256, 0, 0, 1]], kind=6, bits=16), "8 bits in each, this one has 16"),
+        (raw_png([[0, 1, 256, 1]], kind=4, bits=16), "8 bits in each, this one has 16"),
     ],
 )
 def test_what_is_no_bitmap_is_refused_in_words(data, says):

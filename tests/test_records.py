@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelsync.errors import LabelsyncError
-from labelsync.labels import Category
-from labelsync.records import changes, release, results, rounds
+from labelsync.records import changes, findings, release, results, rounds, scores
 from labelsync.records.release import Annotation, Label, Ledger, LedgerRow, Release, Sample
 from labelsync.records.text import from_json, to_json
+from labelsync.taxonomy import Category
 
 RECORDS = [
     c
-    for module in (changes, release, results, rounds)
+    for module in (changes, findings, release, results, rounds, scores)
     for c in vars(module).values()
     if is_dataclass(c) and c.__module__ == module.__name__ and c is not release.Row  # holds files, is never printed
 ]
@@ -64,6 +64,7 @@ def test_a_record_reads_as_its_fields_in_order():
         "outcome": "failed",
         "reason": "why",
         "status": "",
+        "undrawn": {},
     }
     assert to_json(row).startswith('{\n  "uuid": "u",\n')
     assert to_json(row, indent=None).startswith('{"uuid":"u","name":"café"')

@@ -13,9 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelsync import store
-from labelsync.errors import DatasetNotFound, LabelsyncError, OutputExists, OutputLocked
-from labelsync.labels import Category, from_categories
+from labelsync.errors import DatasetNotFound, LabelsyncError, OutputError, OutputExists, OutputLocked
+from labelsync.labels import from_categories
 from labelsync.records.text import from_json, to_json
+from labelsync.taxonomy import Category
 
 LABELS = from_categories([Category(0, "road"), Category(7, "curb")])
 
@@ -134,6 +135,16 @@ def test_a_label_map_travels_in_the_manifest_and_in_its_digest(tmp_path):
     manifest = write(tmp_path / "a", LABELS)
     assert store.read_manifest(tmp_path / "a").labels == LABELS
     assert manifest.digest != write(tmp_path / "b", LABELS.extended([Category(0, "street")])[0]).digest
+
+
+def test_files_whose_digests_are_known_are_listed_as_given_and_not_read(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a").write_bytes(b"what is here")
+    (tmp_path / "b").write_bytes(b"b")
+    known = {"data/a": store.FileEntry("0" * 64, 7), "data/elsewhere": store.FileEntry("1" * 64, 8)}
+    manifest = store.write_manifest(tmp_path, "pull", inputs={}, settings={}, summary={}, known=known)
+    assert manifest.files == known | {"b": store.FileEntry(store.sha256(b"b"), 1)}
+    assert list(manifest.files) == sorted(manifest.files)
 
 
 def test_excluded_folders_are_not_part_of_the_manifest(tmp_path):
@@ -337,6 +348,16 @@ def test_a_second_run_on_one_folder_is_refused_at_once(tmp_path):
     ):
         finish(tmp_path / "out")
     finish(tmp_path / "out", overwrite=True)  # free again
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="no /proc here")
+def test_a_place_that_takes_no_files_is_not_taken_for_a_second_run():
+    with (
+        pytest.raises(OutputError, match="/proc is no place for files; choose another --out") as e,
+        store.locked(Path("/proc/x")),
+    ):
+        pass
+    assert not isinstance(e.value, OutputLocked)
 
 
 def test_a_folder_that_appeared_meanwhile_is_seen(tmp_path, monkeypatch):

@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from click.testing import Result
+from PIL import Image
 from safetensors.torch import load_file
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 from transformers.utils import logging as transformers_logging
@@ -33,6 +34,7 @@ from labelsync.release.pull import pull
 from labelsync.training import finetune, run
 from labelsync.training.card import model_card
 from labelsync.training.finetune import train
+from labelsync.training.recipe import load_recipe, settings
 from labelsync.training.trainer import SegmentationTrainer
 from tests.models import ARCHITECTURES, label_map, tiny_config, tiny_segformer
 from tests.releases import draw_release
@@ -111,6 +113,7 @@ def test_a_run_folder_is_a_model_folder_with_its_story(data: Path, done: TrainRe
         "manifest.json",
         "metrics.jsonl",
         "model.safetensors",
+        "overlay.png",
         "preprocessor_config.json",
     ]
     manifest = store.read_manifest(folder, "train")
@@ -219,6 +222,15 @@ def test_the_card_has_metadata_and_a_row_per_class(done: TrainRecord) -> None:
     assert {m["type"]: m["value"] for m in result["metrics"]}["mean_iou"] == pytest.approx(done.mean_iou, abs=1e-6)
     assert f"mean IoU **{done.mean_iou:.4f}**" in body
     assert body.count("\n| 1 | ") == body.count("\n| 3 | ") == 1
+    assert "](overlay.png)" in body
+    with Image.open(Path(done.path) / "overlay.png") as picture:
+        assert picture.width > 2.5 * picture.height > 400
+
+
+def test_the_recipe_in_the_card_is_the_one_of_the_run(done: TrainRecord, tmp_path: Path) -> None:
+    body = (Path(done.path) / "README.md").read_text()
+    (tmp_path / "again.toml").write_text(body.split("```toml\n")[1].split("```")[0])
+    assert settings(load_recipe(tmp_path / "again.toml")) == store.read_manifest(Path(done.path)).settings["recipe"]
 
 
 def test_names_that_people_chose_are_harmless_in_the_card(tmp_path: Path) -> None:
@@ -226,7 +238,7 @@ def test_names_that_people_chose_are_harmless_in_the_card(tmp_path: Path) -> Non
     loaded = finetune.new_model(tiny_segformer(tmp_path / "m", labels), labels, image_size=(32, 32), seed=0)
     scores = {f"{k}_{n}": float("nan") for k in ("iou", "accuracy") for n in labels.names}
     summary = {"model": "nvidia/mit-b0@v1", "dataset": "acme/walk@v2", "release": "v2|", "revision": "c" * 40}
-    summary |= {"parameters": 1, "steps": 1, "epochs": 1.0, "best_step": 1, "head": "fresh"}
+    summary |= {"parameters": 1, "steps": 1, "epochs": 1.0, "best_step": 1, "head": "fresh", "model_revision": ""}
     scores |= dict.fromkeys(("mean_iou", "mean_accuracy", "overall_accuracy"), 0.5)
     text = model_card(loaded, finetune.load_recipe("demo"), dataset_digest="d", scores=scores, summary=summary, seed=0)
     assert "| 1 | road \\| kerb | - | - |" in text and "| 3 | a b | - | - |" in text

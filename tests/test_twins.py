@@ -20,10 +20,14 @@ EMPTY = inspect.Parameter.empty
 SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
     "pull": (["acme/walk@v1"], {"source": "acme/walk@v1"}),
     "diff": (["acme/walk@v1", "v2.json"], {"old": "acme/walk@v1", "new": "v2.json"}),
-    "convert": (["release", "--out", "data"], {"release": Path("release"), "out": Path("data")}),
+    "convert": (["release", "--out", "data"], {"release": (Path("release"),), "out": Path("data")}),
+    "check": (["acme/walk@v1"], {"source": "acme/walk@v1"}),
     "push": (["data", "--repo-id", "acme/walk"], {"path": Path("data"), "repo_id": "acme/walk"}),
+    "verify": (["acme/walk@v1"], {"repo": "acme/walk@v1"}),
     "train": (["acme/walk@v1", "--out", "run"], {"dataset": "acme/walk@v1", "out": Path("run")}),
     "evaluate": (["run", "--dataset", "acme/walk@v1"], {"model": "run", "dataset": "acme/walk@v1"}),
+    "compare": (["e2", "--baseline", "e1"], {"new": Path("e2"), "baseline": Path("e1")}),
+    "cache": ([], {}),
     "predict": (["run", "a.jpg", "images"], {"model": "run", "images": ("a.jpg", "images")}),
     "init": ([], {}),
     "run": ([], {}),
@@ -38,6 +42,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
     "pull": [
         (["--out", "deep/r"], {"out": Path("deep/r")}),
         (["--labelset", "second"], {"labelset": "second"}),
+        (["--status", "LABELED,REVIEWED"], {"status": ("LABELED", "REVIEWED")}),
         (["--wait", "0.5"], {"wait": 0.5}),
         (["--workers", "2"], {"workers": 2}),
         (["--allow-failed", "3"], {"allow_failed": 3}),
@@ -46,29 +51,55 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
     "diff": [
         (["--labelset", "second"], {"labelset": "second"}),
         (["--status", "REVIEWED"], {"status": ("REVIEWED",)}),
+        (["--line-width", "3"], {"line_width": 3.0}),
         (["--wait", "0.5"], {"wait": 0.5}),
         (["--workers", "2"], {"workers": 2}),
         (["--allow-failed", "3"], {"allow_failed": 3}),
     ],
     "convert": [
+        (["b", "c"], {"release": (Path("release"), Path("b"), Path("c"))}),
+        (["--labels", "l.toml"], {"labels": Path("l.toml")}),
         (["--splits", "s.json"], {"splits": Path("s.json")}),
+        (["--split-by", "metadata.split"], {"split_by": "metadata.split"}),
         (["--fractions", "0.5,0.25,0.25"], {"fractions": (0.5, 0.25, 0.25)}),
         (["--group-by", "metadata.sequence"], {"group_by": "metadata.sequence"}),
         (["--status", "REVIEWED"], {"status": ("REVIEWED",)}),
         (["--status", "LABELED,PRELABELED"], {"status": ("LABELED", "PRELABELED")}),
+        (["--metadata", "a=1", "--metadata", "a=2"], {"metadata": ("a=1", "a=2")}),
         (["--unlabeled", "class"], {"unlabeled": "class"}),
         (["--previous", "acme/walk@v0"], {"previous": "acme/walk@v0"}),
+        (["--line-width", "2.5"], {"line_width": 2.5}),
         (["--allow-renumbering"], {"allow_renumbering": True}),
         (["--columns", "image,label"], {"columns": "image,label"}),
         (["--format", "bitmaps"], {"format": "bitmaps"}),
         (["--workers", "2"], {"workers": 2}),
+        (["--dask", "tcp://a:8786"], {"dask": "tcp://a:8786"}),
+        (["--out", "s3://bucket/walk"], {"out": "s3://bucket/walk"}),
         (["--allow-failed", "3"], {"allow_failed": 3}),
         (["--overwrite"], {"overwrite": True}),
     ],
+    "check": [
+        (["--strict"], {"strict": True}),
+        (["--ignore", "duplicate,odd-size"], {"ignore": ("duplicate", "odd-size")}),
+        (["--status", "REVIEWED"], {"status": ("REVIEWED",)}),
+        (["--near", "20"], {"near": 20}),
+        (["--min-labelled", "0.2"], {"min_labelled": 0.2}),
+        (["--min-instance", "3"], {"min_instance": 3}),
+        (["--limit", "0"], {"limit": 0}),
+        (["--workers", "2"], {"workers": 2}),
+    ],
     "push": [
         (["--tag", "v2"], {"tag": "v2"}),
+        (["--move-tag"], {"move_tag": True}),
         (["--private"], {"private": True}),
+        (["--revision", "staging"], {"revision": "staging"}),
+        (["--create-pr"], {"create_pr": True}),
+        (["--license", "cc-by-4.0"], {"license": "cc-by-4.0"}),
         (["--message", "Round two"], {"message": "Round two"}),
+        (["--dry-run"], {"dry_run": True}),
+    ],
+    "verify": [
+        (["--repo-type", "model"], {"repo_type": "model"}),
     ],
     "train": [
         (["--model", "nvidia/mit-b2"], {"model": "nvidia/mit-b2"}),
@@ -88,7 +119,28 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--batch-size", "2"], {"batch_size": 2}),
         (["--device", "cpu"], {"device": "cpu"}),
         (["--align"], {"align": True}),
+        (["--renamed", "a=b", "--renamed", "c=d"], {"renamed": ("a=b", "c=d")}),
+        (["--by", "metadata.weather", "--by", "group"], {"by": ("metadata.weather", "group")}),
+        (["--boundary", "0.02"], {"boundary": 0.02}),
+        (["--resamples", "50"], {"resamples": 50}),
+        (["--groups", "groups.toml"], {"groups": Path("groups.toml")}),
+        (["--near-field", "0.9,0.3,0.5"], {"near_field": (0.9, 0.3, 0.5)}),
+        (["--gate", "mean_iou >= 0.5", "--gate", "iou.a > 0"], {"gate": ("mean_iou >= 0.5", "iou.a > 0")}),
+        (["--gates", "gates.toml"], {"gates": Path("gates.toml")}),
         (["--overwrite"], {"overwrite": True}),
+    ],
+    "compare": [
+        (["--on-common"], {"on_common": True}),
+        (["--fail-below", "0.3"], {"fail_below": 0.3}),
+        (["--resamples", "50"], {"resamples": 50}),
+        (["--gate", "delta.mean_iou >= -0.01"], {"gate": ("delta.mean_iou >= -0.01",)}),
+        (["--gates", "gates.toml"], {"gates": Path("gates.toml")}),
+    ],
+    "cache": [
+        (["--clean"], {"clean": True}),
+        (["--older-than", "30d"], {"older_than": "30d"}),
+        (["--all"], {"all": True}),
+        (["--verify"], {"verify": True}),
     ],
     "predict": [
         (["--out", "p"], {"out": Path("p")}),
@@ -119,6 +171,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--overwrite"], {"overwrite": True}),
     ],
 }
+ONLY_PYTHON = {"convert": {"executor"}}  # an object, which no command line can carry; --dask is its flag
 PAIRS = ("diff",)  # of two things of one kind: both are positional
 ROWS = [(verb, *row) for verb in VERBS for row in [([], {}), *FLAGS[verb]]]
 
@@ -128,7 +181,9 @@ def twin(verb: str) -> Any:
 
 
 def parameters(verb: str) -> dict[str, inspect.Parameter]:
-    return dict(inspect.signature(twin(verb)).parameters)
+    """Of the function, as far as a flag can stand for them."""
+    every = inspect.signature(twin(verb)).parameters
+    return {name: p for name, p in every.items() if name not in ONLY_PYTHON.get(verb, ())}
 
 
 def filled(kind: Any) -> Any:

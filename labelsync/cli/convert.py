@@ -8,10 +8,11 @@ import click
 from labelsync.cli.boundary import show
 from labelsync.cli.options import (
     CommaList,
+    FolderOrUrl,
+    amount,
     counts,
     json_option,
     lost,
-    out_option,
     overwrite_option,
     status_option,
     table,
@@ -20,13 +21,27 @@ from labelsync.records.results import ConvertRecord
 
 
 @click.command(short_help="Turn a release folder into a dataset folder.")
-@click.argument("release", type=click.Path(path_type=Path))
-@out_option("Folder to make.")
+@click.argument("release", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RELEASE...")
+@click.option(
+    "--out", type=FolderOrUrl(), required=True, help="Folder to make, or an fsspec URL (s3://BUCKET/PREFIX, gs://..)."
+)
+@click.option(
+    "--labels",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="TOML that merges, renames, drops and orders categories:"
+    ' drop = ["void"], then [classes], then sidewalk = ["flat-sidewalk", "flat-curb"] and so on.',
+)
 @click.option(
     "--splits",
     type=click.Path(path_type=Path),
     metavar="FILE",
     help='Given splits as JSON: {"train": [..], "test": [..]} or {"a.jpg": "train", ..}, by name, uuid or group.',
+)
+@click.option(
+    "--split-by",
+    metavar="metadata.KEY",
+    help="Samples say it: train, validation or test in their metadata; other values are groups, as for --group-by.",
 )
 @click.option(
     "--fractions",
@@ -36,10 +51,17 @@ from labelsync.records.results import ConvertRecord
 @click.option(
     "--group-by",
     metavar="RULE",
-    help="What no split tears apart: uuid, name, metadata.KEY, or name:REGEX (its first group, else the whole match)."
+    help="What no split tears apart: uuid (an image, or a whole sequence), name, metadata.KEY, or name:REGEX (its"
+    " first group, else the whole match)."
     "  [default: that of --previous, else uuid]",
 )
 @status_option
+@click.option(
+    "--metadata",
+    metavar="KEY=VALUE",
+    multiple=True,
+    help="Take only samples with this metadata. Repeated: of several keys all must fit, of one key's values any.",
+)
 @click.option(
     "--unlabeled",
     type=click.Choice(["ignore", "class"]),
@@ -49,9 +71,18 @@ from labelsync.records.results import ConvertRecord
 @click.option(
     "--previous",
     metavar="DATASET",
-    help="The earlier round's folder or USER/NAME@TAG: class numbers, splits and shards stay as they are there.",
+    help="The earlier round's folder or USER/NAME@TAG: class numbers, splits and shards stay as they are there,"
+    " and only what changed is converted.",
 )
-@click.option("--allow-renumbering", is_flag=True, help="Follow category names that have other numbers than there.")
+@click.option(
+    "--line-width",
+    type=float,
+    metavar="PIXELS",
+    help="Draw polylines that wide; 0 leaves them out.  [default: that of --previous, else 0]",
+)
+@click.option(
+    "--allow-renumbering", is_flag=True, help="Follow names with other numbers than there, --labels with other classes."
+)
 @click.option(
     "--columns",
     type=click.Choice(["pixel_values,label", "image,label"]),
@@ -67,11 +98,14 @@ from labelsync.records.results import ConvertRecord
     help="Parquet shards, or plain files in images/<split> and labels/<split>.",
 )
 @click.option("--workers", type=int, metavar="N", help="Processes.  [default: number of CPUs]")
+@click.option("--dask", metavar="tcp://HOST:8786", help="A Dask scheduler whose workers do the work in their place.")
 @click.option("--allow-failed", default=0, show_default=True, metavar="N", help="Samples that may be lost.")
 @overwrite_option
 @json_option
-def convert(release: Path, as_json: bool, **options: Any) -> None:
+def convert(release: tuple[Path, ...], as_json: bool, **options: Any) -> None:
     """Turn RELEASE, a folder that `labelsync pull` left, into a dataset folder.
+
+    Several RELEASEs, of different Segments.ai datasets, become one dataset: their categories are joined by name.
 
     Images keep their bytes, labels become PNGs of class numbers, samples go into stable splits. The folder loads with
     datasets.load_dataset and holds id2label.json, splits.json, a ledger of every sample and a card.
@@ -82,14 +116,30 @@ def convert(release: Path, as_json: bool, **options: Any) -> None:
 
 
 def _text(record: ConvertRecord) -> str:
+    from labelsync.dataset.place import place_of
+
     lines = [
         f"{record.path}: {record.dataset} {record.release}" + (", unchanged" if record.unchanged else ""),
-        f"{record.samples} samples: {counts(record.outcomes)}",
-        *lost(record.path),
-        f"splits: {counts(record.splits)} ({record.shards} shards, {record.bytes / 1e6:.1f} MB)"
+        f"{amount(record.samples, 'sample')}: {counts(record.outcomes)}",
+        *lost(record.path, place_of(record.path).read("ledger.json")),
+        *_taken_over(record),
+        f"splits: {counts(record.splits)} ({amount(record.shards, 'shard')}, {record.bytes / 1e6:.1f} MB)"
         if record.shards
         else f"splits: {counts(record.splits)} ({record.bytes / 1e6:.1f} MB)",
     ]
+    if record.undrawn:
+        lines.append(f"annotations that touch no pixel: {counts(record.undrawn)}{_about_lines(record)}")
     classes: list[tuple[str, ...]] = [("class", "pixels")]
     classes += [(name, f"{share:.2%}") for name, share in record.pixel_shares.items()]
     return "\n".join([*lines, table(classes)])
+
+
+def _taken_over(record: ConvertRecord) -> list[str]:
+    """What an earlier round saved."""
+    if not record.reused:
+        return []
+    return [f"{record.reused} rows as they were ({record.linked} shards linked), {record.decoded} samples decoded"]
+
+
+def _about_lines(record: ConvertRecord) -> str:
+    return " (--line-width N draws polylines)" if "polyline" in record.undrawn else ""

@@ -17,6 +17,7 @@ _ROWS = 10  # of a list; --json has all of them
 @click.argument("new")
 @click.option("--labelset", default="ground-truth", show_default=True, help="The labelset to compare.")
 @status_option
+@click.option("--line-width", default=0.0, show_default=True, metavar="PIXELS", help="Of polylines; 0 = no pixels.")
 @click.option("--wait", default=600.0, show_default=True, metavar="SECONDS", help="For a release that is PENDING.")
 @click.option("--workers", default=16, show_default=True, help="Downloads at the same time.")
 @click.option("--allow-failed", default=0, show_default=True, metavar="N", help="Samples that may fail to compare.")

@@ -3,6 +3,9 @@
 import click
 
 from labelsync.cli.boundary import Group
+from labelsync.cli.cache import cache
+from labelsync.cli.check import check
+from labelsync.cli.compare import compare
 from labelsync.cli.convert import convert
 from labelsync.cli.demo import demo
 from labelsync.cli.diff import diff
@@ -12,6 +15,7 @@ from labelsync.cli.pull import pull
 from labelsync.cli.push import push
 from labelsync.cli.rounds import init, promote, rollback, run, status
 from labelsync.cli.train import train
+from labelsync.cli.verify import verify
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
@@ -23,5 +27,9 @@ def main() -> None:
     """
 
 
-for command in (pull, diff, convert, push, train, evaluate, predict, init, run, status, promote, rollback, demo):
+for command in (
+    *(pull, diff, convert, check, push, verify, train, evaluate, compare, predict),
+    *(init, run, status, promote, rollback),
+    *(cache, demo),
+):
     main.add_command(command)

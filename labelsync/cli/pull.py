@@ -6,7 +6,7 @@ from typing import Any
 import click
 
 from labelsync.cli.boundary import show
-from labelsync.cli.options import counts, json_option, lost, out_option, overwrite_option
+from labelsync.cli.options import CommaList, counts, json_option, lost, out_option, overwrite_option
 from labelsync.records.results import PullRecord
 
 
@@ -14,6 +14,11 @@ from labelsync.records.results import PullRecord
 @click.argument("source")
 @out_option("Folder to make.  [default: <dataset>-<release>]", required=False)
 @click.option("--labelset", default="ground-truth", show_default=True, help="The labelset to take labels from.")
+@click.option(
+    "--status",
+    type=CommaList("a,b", str),
+    help="Label statuses to take; images of other labels are not fetched.  [default: every label]",
+)
 @click.option("--wait", default=600.0, show_default=True, metavar="SECONDS", help="For a release that is PENDING.")
 @click.option("--workers", default=16, show_default=True, help="Downloads at the same time.")
 @click.option("--allow-failed", default=0, show_default=True, metavar="N", help="Samples that may be lost.")
@@ -23,7 +28,7 @@ def pull(source: str, out: Path | None, as_json: bool, **options: Any) -> None:
     """Fetch a release: its file, images and instance bitmaps.
 
     SOURCE is OWNER/DATASET@RELEASE (the key in SEGMENTS_API_KEY, another server in SEGMENTS_API_URL), or a release
-    file by path or URL. Files are cached for all rounds; what is there is not fetched again.
+    file by path or URL. Files are cached for all rounds (see `labelsync cache`); what is there is not fetched again.
     """
     from labelsync.release.pull import pull as verb
 

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from labelsync.cli.boundary import show
+from labelsync.cli.boundary import show, show_gated
 from labelsync.cli.options import json_option, out_option, overwrite_option, percent, table
 from labelsync.records.rounds import InitRecord, ProductionRecord, RoundRecord, StatusRecord
 
@@ -57,8 +57,11 @@ def run(
     """
     from labelsync.pipeline.run import run as verb
 
-    record = verb(config, release=release, from_=from_, until=until, force=force, dry_run=dry_run)
-    show(record, as_json=as_json, text=_run_text)
+    show_gated(
+        lambda: verb(config, release=release, from_=from_, until=until, force=force, dry_run=dry_run),
+        as_json=as_json,
+        text=_run_text,
+    )
 
 
 @click.command(short_help="The rounds so far.")

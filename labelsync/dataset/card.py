@@ -13,9 +13,12 @@ from datasets.splits import SplitDict, SplitInfo
 from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
+from labelsync.dataset.joined import Part
+from labelsync.dataset.since import Since
 from labelsync.dataset.split import Assignment
-from labelsync.labels import BACKGROUND, LabelMap, TaxonomyChanges
+from labelsync.labels import BACKGROUND, UNLABELED, LabelMap
 from labelsync.records.release import Ledger, Release
+from labelsync.taxonomy import TaxonomyChanges
 
 _SIZES = ((1_000, "n<1K"), (10_000, "1K<n<10K"), (100_000, "10K<n<100K"), (1_000_000, "100K<n<1M"))
 
@@ -29,9 +32,13 @@ class CardFacts:
         pixels, images: by disk id 0..K, the pixels and the number of images that have some.
         columns: names of the image and the label column; empty for plain bitmaps.
         inputs: names -> digests of what the dataset was made from.
+        releases: where there are several; `release` is then all of them as one.
+        metadata: key -> values, one of which a sample must have to be taken.
+        since: the difference to the earlier round, where there was one.
     """
 
     release: Release
+    releases: Sequence[Part]
     labels: LabelMap
     changes: TaxonomyChanges
     ledger: Ledger
@@ -42,7 +49,9 @@ class CardFacts:
     images: Sequence[int]
     columns: tuple[str, ...]
     status: tuple[str, ...]
+    metadata: Mapping[str, Sequence[str]]
     inputs: Mapping[str, str]
+    since: Since | None = None
 
 
 def features(columns: tuple[str, str]) -> "datasets.Features":
@@ -67,6 +76,7 @@ def render(facts: CardFacts) -> str:
         title=release.dataset or release.name,
         dataset=release.dataset,
         release=release.name,
+        releases=facts.releases,
         description=release.description,
         created_at=release.created_at,
         labelset=release.labelset,
@@ -74,7 +84,10 @@ def render(facts: CardFacts) -> str:
         bits=8 * labels.dtype().itemsize,
         unlabeled=_unlabeled(labels, facts.pixels),
         classes=_classes(facts),
+        dropped=_drawn_as(labels, 0),
+        labels_file=facts.inputs.get("labels", ""),
         changes=_changes(facts.changes),
+        since=facts.since,
         splits=facts.splits,
         rows=sum(facts.splits.values()),
         first_split=next(iter(facts.splits)),
@@ -83,8 +96,10 @@ def render(facts: CardFacts) -> str:
         outcomes={k: n for k, n in facts.ledger.totals.items() if n},
         samples=len(facts.ledger.rows),
         lost=facts.ledger.failed,
+        undrawn=facts.ledger.undrawn,
         columns=facts.columns,
         status=facts.status,
+        chosen=[f"{key}={' or '.join(values)}" for key, values in facts.metadata.items()],
         digest=facts.inputs["release"],
         previous=facts.inputs.get("previous", ""),
     )
@@ -144,6 +159,7 @@ def _classes(facts: CardFacts) -> list[dict[str, Any]]:
             "id": i,
             "name": c.name,
             "removed": c.removed,
+            "drawn_from": ", ".join(_drawn_as(facts.labels, i)),
             "color": "#{:02x}{:02x}{:02x}".format(*c.color),
             "share": f"{shares[c.name]:.2%}",
             "images": facts.images[i],
@@ -152,23 +168,36 @@ def _classes(facts: CardFacts) -> list[dict[str, Any]]:
     ]
 
 
+def _drawn_as(labels: LabelMap, class_id: int) -> list[str]:
+    """Names of the categories drawn as a class, where more than the class's name tells; 0 = dropped ones."""
+    names = {c.name for s in labels.sources for c in s.categories if c.class_id == class_id and not c.removed}
+    return sorted(n for n in names if n.lower() != UNLABELED)
+
+
 def _unlabeled(labels: LabelMap, pixels: Sequence[int]) -> str:
-    if labels.unlabeled == "class":
-        return f"Pixels that nobody labelled are the class `{BACKGROUND}`; 0 does not occur."
     share = pixels[0] / sum(pixels) if sum(pixels) else 0.0
-    return f"{share:.2%} of the pixels are unlabeled (0) and are to be ignored in training and scoring."
+    if labels.unlabeled == "class":
+        zero = f"{share:.2%} are 0, of categories that were dropped" if pixels[0] else "0 does not occur"
+        return f"Pixels that nobody labelled are the class `{BACKGROUND}`; {zero}."
+    dropped = "unlabeled or of dropped categories" if _drawn_as(labels, 0) else "unlabeled"
+    return f"{share:.2%} of the pixels are {dropped} (0) and are to be ignored in training and scoring."
 
 
 def _changes(changes: TaxonomyChanges) -> list[str]:
     parts = [f"{old} is now {new}" for old, new in changes.renamed]
     parts += [f"{name} is new" for name in changes.added]
     parts += [f"{name} is gone" for name in changes.removed]
-    return parts + [f"{name} has the number {new} in place of {old}" for name, old, new in changes.renumbered]
+    parts += [f"{name} has the number {new} in place of {old}" for name, old, new in changes.renumbered]
+    return parts + [f"category {name} is drawn as {new} in place of {old}" for name, old, new in changes.moved]
 
 
 def _made(assignment: Assignment) -> str:
+    if assignment.split_by:
+        return f"The samples say it themselves, in `{code(assignment.split_by)}`."
     if assignment.fractions is None:
         return "They were given in a file."
     shares = ", ".join(f"{f:.0%}" if round(f * 100, 6).is_integer() else f"{f:.1%}" for f in assignment.fractions)
-    what = "image" if assignment.group_by == "uuid" else f"group (`{code(assignment.group_by)}`)"
+    what = "image, or of its whole sequence" if assignment.groups else "image"
+    if assignment.group_by != "uuid":
+        what = f"group (`{code(assignment.group_by)}`)"
     return f"By a stable hash of the {what}, aiming at {shares} for train, validation, test."

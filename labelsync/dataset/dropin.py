@@ -14,9 +14,10 @@ import datasets
 import pyarrow as pa
 
 from labelsync.dataset.dropin_rows import AHEAD, file_features, file_rows, url_features, url_rows
-from labelsync.errors import OptionError, SamplesFailed, TaxonomyError
+from labelsync.errors import OptionError, ReleaseFormatError, SamplesFailed, TaxonomyError
 from labelsync.labels import MAX_UINT8_CLASSES, UNLABELED, LabelMap, from_categories
 from labelsync.records.release import Sample
+from labelsync.release.entries import SHAPES
 from labelsync.release.parse import parse_release
 from labelsync.release.sources import ReleaseFile
 
@@ -31,6 +32,11 @@ def release_dataset(
     if workers < 1 or allow_failed < 0:
         raise OptionError(f"workers={workers}, allow_failed={allow_failed}: one of them is out of range")
     release = parse_release(file.data, where=file.where, labelset=labelset)
+    if release.task_type in SHAPES:
+        raise ReleaseFormatError(
+            f"{file.where} is of task type {release.task_type!r}, whose labels are no bitmaps",
+            hint="labelsync pull and convert draw them",
+        )
     labels = from_categories(release.categories)
     id2label = id2label_of(labels)
     failures: list[str] = []

@@ -1,7 +1,7 @@
 """`load`: a dataset folder, or one published on the Hub, as rows and their label map."""
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -55,6 +55,7 @@ class LabeledDataset:
         digest: of the manifest: the same content, wherever it lies.
         release: name of the Segments.ai release.
         revision: the commit on the Hub; "" for a folder.
+        files: where its other files are (splits.json, metadata.json); None for rows from elsewhere.
     """
 
     source: str
@@ -63,6 +64,7 @@ class LabeledDataset:
     digest: str
     release: str
     revision: str
+    files: DatasetFiles | None = field(default=None, repr=False)
 
 
 def load(source: str | Path) -> LabeledDataset:
@@ -88,6 +90,7 @@ def load(source: str | Path) -> LabeledDataset:
         digest=manifest.digest,
         release=manifest.summary["release"],
         revision=files.revision,
+        files=files,
     )
 
 

@@ -25,6 +25,7 @@ class Rows(Sequence[Row]):
         files: (path, number of rows) of each shard, in order.
         columns: names of the image and the label column.
         locate: path of a shard -> the file on this machine; asked once per shard, when it is first read.
+        memory_map: whether the files are mapped; else they are read a row group at a time.
     """
 
     def __init__(
@@ -34,10 +35,12 @@ class Rows(Sequence[Row]):
         columns: tuple[str, str],
         locate: Callable[[str], Path],
         select: range | None = None,
+        memory_map: bool = True,
     ) -> None:
         self._files = tuple(files)
         self._columns = columns
         self._locate = locate
+        self._memory_map = memory_map
         self._ends = list(accumulate(n for _, n in self._files))
         self._select = range(self._ends[-1] if self._ends else 0) if select is None else select
         self._opened = _Opened()
@@ -51,7 +54,13 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: slice) -> "Rows": ...
     def __getitem__(self, index: int | slice) -> "Row | Rows":
         if isinstance(index, slice):
-            return Rows(self._files, columns=self._columns, locate=self._locate, select=self._select[index])
+            return Rows(
+                self._files,
+                columns=self._columns,
+                locate=self._locate,
+                select=self._select[index],
+                memory_map=self._memory_map,
+            )
         at = self._select[index]  # IndexError for an index past the end, as of a list
         shard = bisect_right(self._ends, at)
         return self._read(shard, at - (self._ends[shard - 1] if shard else 0))
@@ -80,7 +89,7 @@ class Rows(Sequence[Row]):
 
     def _open(self, shard: int) -> "_Shard":
         name, count = self._files[shard]
-        opened = _Shard(pq.ParquetFile(self._locate(name), memory_map=True, pre_buffer=False))
+        opened = _Shard(pq.ParquetFile(self._locate(name), memory_map=self._memory_map, pre_buffer=False))
         if opened.count != count:
             raise DatasetError(
                 f"{name} has {opened.count} rows and its manifest says {count}", hint="convert or download it again"

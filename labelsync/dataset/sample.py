@@ -1,5 +1,6 @@
 """One labelled sample -> one row: the image's own bytes, and the label as a PNG of disk ids."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,18 +11,20 @@ from labelsync.errors import BitmapError
 from labelsync.labels import LabelMap
 from labelsync.pixels.image import require_whole
 from labelsync.pixels.instance import decode_instance_bitmap
-from labelsync.pixels.semantic import encode_semantic, instance_classes, to_semantic
-from labelsync.records.release import LedgerRow
+from labelsync.pixels.semantic import count_pixels, encode_semantic, instance_classes, to_semantic
+from labelsync.pixels.shapes import draw_shapes
+from labelsync.records.release import Annotation, LedgerRow, Outcome
 from labelsync.store import sha256
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a release folder, and what the pull recorded of it."""
+    """A file of a release folder, and what the pull recorded of it; `url` = its http(s) URL in the release, or ""."""
 
     path: str
     sha256: str
     size: int
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,9 @@ class LabelledSample:
         stem: a file name made of the uuid, harmless on every system.
         bitmap: None where nothing was drawn.
         annotations: (id in the bitmap, category id) of each.
+        dataset: the Segments.ai dataset whose category ids those are.
+        shapes: the annotations, where they and not a bitmap say what is drawn.
+        line_width: of their lines, in pixels; 0 = lines are not drawn.
     """
 
     uuid: str
@@ -41,6 +47,14 @@ class LabelledSample:
     image: File
     bitmap: File | None
     annotations: tuple[tuple[int, int], ...]
+    dataset: str = ""
+    shapes: tuple[Annotation, ...] = ()
+    line_width: float = 0.0
+
+    @property
+    def extension(self) -> str:
+        """Of the image, with its dot."""
+        return Path(self.image.path).suffix
 
 
 @dataclass(frozen=True)
@@ -52,36 +66,70 @@ class Converted:
     label: bytes
     pixels: npt.NDArray[np.int64]
 
-    @property
-    def extension(self) -> str:
-        """Of the image, with its dot."""
-        return Path(self.sample.image.path).suffix
+
+Read = Callable[[File, str], bytes]
+"""(file, "image" or "bitmap") -> the bytes that were pulled, or a BitmapError."""
 
 
-def convert_sample(sample: LabelledSample, labels: LabelMap) -> tuple[LedgerRow, Converted | None]:
-    """The sample's ledger row, and its row of the dataset if it is converted."""
+def convert_sample(
+    sample: LabelledSample, labels: LabelMap, read: Read | None = None
+) -> tuple[LedgerRow, Converted | None]:
+    """The sample's ledger row, and its row of the dataset if it is converted; `read` is `read_file` unless given."""
 
-    def row(outcome: str, reason: str = "") -> LedgerRow:
-        return LedgerRow(sample.uuid, sample.name, outcome, reason, sample.status)  # type: ignore[arg-type]
+    undrawn: dict[str, int] = {}
 
+    def row(outcome: Outcome, reason: str = "") -> LedgerRow:
+        return LedgerRow(sample.uuid, sample.name, outcome, reason, sample.status, undrawn)
+
+    read = read or read_file
     try:
-        image = _read(sample.image, "image")
-        bitmap = _semantic(sample, labels, _checked_size(image))
+        image = read(sample.image, "image")
+        if sample.shapes:
+            bitmap, undrawn = _drawn(sample, labels, _checked_size(image))
+        else:
+            bitmap = _semantic(sample, labels, _checked_size(image), read)
     except BitmapError as e:
         return row("failed", e.message), None
-    pixels = np.bincount(bitmap.ravel(), minlength=labels.num_labels + 1).astype(np.int64)
-    if pixels[0] == bitmap.size:  # never under unlabeled="class": there 0 is not drawn
-        return row("empty", "no pixel is labelled" if sample.annotations else "it has no annotations"), None
+    pixels = count_pixels(bitmap, labels.num_labels)
+    if pixels[0] == bitmap.size:  # under unlabeled="class" only where all of it is of dropped categories
+        return row("empty", _why_empty(sample, labels, undrawn)), None
     return row("converted"), Converted(sample, image, encode_semantic(bitmap), pixels)
 
 
-def _semantic(sample: LabelledSample, labels: LabelMap, size_hw: tuple[int, int]) -> npt.NDArray[np.uint8 | np.uint16]:
+def _why_empty(sample: LabelledSample, labels: LabelMap, undrawn: dict[str, int]) -> str:
+    if not sample.annotations:
+        return "it has no annotations"
+    table = labels.category_table(sample.dataset)
+    if not any(table.get(category) for _, category in sample.annotations):
+        return "all its annotations are of dropped categories"
+    if sum(undrawn.values()) < len(sample.annotations):
+        return "no pixel is labelled"
+    return "nothing of it touches a pixel: " + ", ".join(f"{n} {kind}" for kind, n in undrawn.items())
+
+
+def _drawn(
+    sample: LabelledSample, labels: LabelMap, size_hw: tuple[int, int]
+) -> tuple[npt.NDArray[np.uint8 | np.uint16], dict[str, int]]:
+    """`draw_shapes` of a sample."""
+    return draw_shapes(
+        sample.shapes,
+        labels.category_table(sample.dataset),
+        size_hw,
+        unlabeled=labels.background_id,
+        dtype=labels.dtype,
+        line_width=sample.line_width,
+    )
+
+
+def _semantic(
+    sample: LabelledSample, labels: LabelMap, size_hw: tuple[int, int], read: Read
+) -> npt.NDArray[np.uint8 | np.uint16]:
     """(H, W) disk ids. Raises BitmapError with a reason that reads after the sample's name."""
     if sample.bitmap is None:
         if sample.annotations:
             raise BitmapError(f"its label has {len(sample.annotations)} annotations and no bitmap")
         return np.full(size_hw, labels.background_id, labels.dtype)
-    data = _read(sample.bitmap, "bitmap")
+    data = read(sample.bitmap, "bitmap")
     try:
         instances = decode_instance_bitmap(data)
     except BitmapError as e:
@@ -89,7 +137,7 @@ def _semantic(sample: LabelledSample, labels: LabelMap, size_hw: tuple[int, int]
     if instances.shape != size_hw:
         turned = " (EXIF orientation applied)" if instances.shape == size_hw[::-1] else ""
         raise BitmapError(f"its bitmap is {_hw(instances.shape)}, its image {_hw(size_hw)} pixels high x wide{turned}")
-    classes = instance_classes(sample.annotations, labels.category_table())
+    classes = instance_classes(sample.annotations, labels.category_table(sample.dataset))
     return to_semantic(instances, classes, unlabeled=labels.background_id, dtype=labels.dtype)
 
 
@@ -100,7 +148,7 @@ def _checked_size(image: bytes) -> tuple[int, int]:
         raise BitmapError(f"its image: {e.message}") from None
 
 
-def _read(file: File, kind: str) -> bytes:
+def read_file(file: File, kind: str) -> bytes:
     """The bytes that were pulled. Raises BitmapError if they are gone or others."""
     try:
         data = Path(file.path).read_bytes()

@@ -2,10 +2,11 @@
 
 import re
 from collections import Counter
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from labelsync.dataset.metadata import why_not
 from labelsync.dataset.sample import File, LabelledSample
 from labelsync.records.release import LedgerRow, Sample
 from labelsync.release.folder import ReleaseFolder, file_stem
@@ -20,25 +21,45 @@ class Selection:
     ledger: dict[str, LedgerRow]
     allowed: frozenset[str]
 
+    def of(self, every: Iterable[Sample]) -> list[Sample]:
+        """Those of `every` that are to be converted."""
+        wanted = {s.uuid for s in self.samples}
+        return [s for s in every if s.uuid in wanted]
 
-def select(folder: ReleaseFolder, *, status: Collection[str]) -> Selection:
-    """Sort the samples of a release folder."""
+
+def select(
+    folder: ReleaseFolder,
+    *,
+    status: Collection[str],
+    metadata: Mapping[str, Collection[str]] | None = None,
+    line_width: float = 0.0,
+) -> Selection:
+    """Sort the samples of a release folder: those of a wanted status and, per metadata key, of a wanted value.
+
+    `line_width` is that of lines, where labels are shapes.
+    """
     samples: list[LabelledSample] = []
     ledger: dict[str, LedgerRow] = {}
     allowed = set()
     for sample, pulled in zip(folder.release.samples, folder.ledger.rows, strict=True):
-        row = _left_out(sample, pulled, status)
+        row = _not_wanted(sample, metadata or {}) or _left_out(sample, pulled, status)
         if row is not None:
             ledger[sample.uuid] = row
             if row.outcome == "failed":
                 allowed.add(sample.uuid)
             continue
-        found = _labelled(sample, folder)
+        found = _labelled(sample, folder, line_width)
         if isinstance(found, LedgerRow):
             ledger[sample.uuid] = found
         else:
             samples.append(found)
     return Selection(tuple(samples), ledger, frozenset(allowed))
+
+
+def _not_wanted(sample: Sample, metadata: Mapping[str, Collection[str]]) -> LedgerRow | None:
+    reason = "" if sample.problem else why_not(sample, metadata)
+    status = sample.label.status if sample.label else ""
+    return LedgerRow(sample.uuid, sample.name, "filtered", reason, status) if reason else None
 
 
 def _left_out(sample: Sample, pulled: LedgerRow, status: Collection[str]) -> LedgerRow | None:
@@ -48,7 +69,7 @@ def _left_out(sample: Sample, pulled: LedgerRow, status: Collection[str]) -> Led
     return None if pulled.outcome == "pulled" else pulled
 
 
-def _labelled(sample: Sample, folder: ReleaseFolder) -> LabelledSample | LedgerRow:
+def _labelled(sample: Sample, folder: ReleaseFolder, line_width: float) -> LabelledSample | LedgerRow:
     image, bitmap, label = folder.image(sample), folder.bitmap(sample), sample.label
     if label is None or image is None or (bitmap is None and label.bitmap_url is not None):
         what = "image" if image is None else "bitmap"
@@ -59,15 +80,19 @@ def _labelled(sample: Sample, folder: ReleaseFolder) -> LabelledSample | LedgerR
         name=sample.name,
         status=label.status,
         stem=file_stem(sample.uuid),
-        image=_file(image, folder),
-        bitmap=None if bitmap is None else _file(bitmap, folder),
+        image=_file(image, folder, sample.image_url),
+        bitmap=None if bitmap is None else _file(bitmap, folder, label.bitmap_url),
         annotations=tuple((a.id, a.category_id) for a in label.annotations),
+        dataset=folder.release.dataset,
+        shapes=label.shapes,
+        line_width=line_width if label.shapes else 0.0,
     )
 
 
-def _file(path: Path, folder: ReleaseFolder) -> File:
+def _file(path: Path, folder: ReleaseFolder, url: str | None) -> File:
     entry = folder.manifest.files[path.relative_to(folder.path).as_posix()]
-    return File(str(path.absolute()), entry.sha256, entry.size)
+    at = url if url is not None and url.startswith(("http://", "https://")) else ""
+    return File(str(path.absolute()), entry.sha256, entry.size, at)
 
 
 def file_names(samples: Sequence[LabelledSample]) -> dict[str, str]:

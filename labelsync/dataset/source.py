@@ -46,7 +46,7 @@ class DatasetFiles:
             ServiceError: the Hub does not answer.
         """
         if self.repo:
-            return _fetch(self.repo, self.revision, file)
+            return fetch_file(self.repo, self.revision, file)
         path = self.folder / file
         entry = self.manifest.files.get(file)
         if not path.is_file() or (entry is not None and path.stat().st_size != entry.size):
@@ -87,9 +87,9 @@ def find_dataset(source: str | Path) -> DatasetFiles:
         return DatasetFiles(str(source), store.read_manifest(folder, "convert"), folder)
     repo, revision = hub_id["repo"], hub_id["revision"] or "main"
     commit = _commit_of(repo, revision)
-    path = _fetch(repo, revision, store.MANIFEST)  # by its name, so that the Hub cache knows the name when offline
+    path = fetch_file(repo, revision, store.MANIFEST)  # by its name, so that the Hub cache knows the name when offline
     if commit and path.parent.name != commit:
-        path = _fetch(repo, commit, store.MANIFEST)  # the Hub was busy and the client took an older copy
+        path = fetch_file(repo, commit, store.MANIFEST)  # the Hub was busy and the client took an older copy
     return DatasetFiles(str(source), store.read_manifest(path.parent, "convert"), path.parent, repo, path.parent.name)
 
 
@@ -105,7 +105,8 @@ def _commit_of(repo: str, revision: str) -> str:
     return _asked(repo, revision, lambda: HfApi().dataset_info(repo, revision=revision).sha or "")
 
 
-def _fetch(repo: str, revision: str, file: str) -> Path:
+def fetch_file(repo: str, revision: str, file: str) -> Path:
+    """A file of a dataset repo, fetched unless the Hub cache has it. Raises what `find_dataset` raises."""
     from huggingface_hub import hf_hub_download
 
     def download() -> str:

@@ -22,6 +22,7 @@ FRACTIONS = (0.8, 0.1, 0.1)
 GROUP_BY = "uuid"
 
 _SALT = "labelsync split 1"
+_REGEX = r"close its brackets, and put a \ before those that are part of the name; for example 'name:^[^_]+'"
 _FEW = 8  # groups; up to here all 3^8 ways to deal them out are compared
 
 
@@ -32,9 +33,10 @@ class Assignment:
     Attributes:
         group_by: the rule that made the groups.
         fractions: of train, validation, test; None where a file said which sample goes where.
+        split_by: "metadata.KEY" if that says which sample goes where, else "".
         shards: split -> number of its Parquet shards.
         samples: uuid -> split, for every sample that was ever assigned.
-        groups: group -> split; empty when every sample is its own group.
+        groups: group -> split; of group_by "uuid" only the sequences, as any other sample is its own group.
     """
 
     group_by: str
@@ -43,6 +45,7 @@ class Assignment:
     groups: dict[str, str] = field(default_factory=dict)
     shards: dict[str, int] = field(default_factory=dict)
     format: int = 1
+    split_by: str = ""
 
 
 # -------------------------------------------------------------------- options
@@ -87,17 +90,19 @@ def groups_of(samples: Iterable[Sample], group_by: str) -> dict[str, str]:
 def _rule(group_by: str) -> Callable[[Sample], str | None]:
     kind, colon, pattern = group_by.partition(":")
     if group_by == "uuid":
-        return lambda s: s.uuid
+        return lambda s: s.entry
     if group_by == "name":
         return lambda s: s.name
     if group_by.startswith("metadata.") and len(group_by) > len("metadata."):
         key = group_by.removeprefix("metadata.")
-        return lambda s: _plain(s.metadata.get(key))
+        return lambda s: plain(s.metadata.get(key))
     if kind == "name" and colon:
         try:
             expression = re.compile(pattern)
         except re.error as e:
-            raise OptionError(f"--group-by {group_by!r}: {pattern!r} is no regular expression ({e})") from None
+            raise OptionError(
+                f"--group-by {group_by!r}: {pattern!r} is no regular expression ({e})", hint=_REGEX
+            ) from None
         return lambda s: _matched(expression, s.name)
     raise OptionError(
         f"--group-by {group_by!r} is no rule",
@@ -105,7 +110,7 @@ def _rule(group_by: str) -> Callable[[Sample], str | None]:
     )
 
 
-def _plain(value: object) -> str | None:
+def plain(value: object) -> str | None:
     """A metadata value as a group: text as it is, other values as JSON; null, "", {} and [] are none."""
     if value is None or value in ("", {}, []):
         return None
@@ -170,9 +175,8 @@ def merged(
 ) -> tuple[dict[str, str], dict[str, str]]:
     """(uuid -> split, group -> split) to pin after this round: what was pinned stays, also of samples now gone."""
     every = (earlier.samples if earlier else {}) | dict(samples)
-    if group_by == "uuid":
-        return dict(sorted(every.items())), {}
-    of_group = (earlier.groups if earlier else {}) | {groups[u]: s for u, s in samples.items()}
+    shared = {groups[u]: s for u, s in samples.items() if group_by != "uuid" or groups[u] != u}
+    of_group = (earlier.groups if earlier else {}) | shared
     return dict(sorted(every.items())), dict(sorted(of_group.items()))
 
 

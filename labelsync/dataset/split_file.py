@@ -58,7 +58,7 @@ def given_splits(
             raise DatasetError(f"{where} puts sample {s.name!r} into two splits", hint=f"by {' and '.join(keys)}")
         if keys:
             splits[s.uuid] = given[keys[0]]
-    known = used | {k for s in every for k in (s.uuid, s.name)}
+    known = used | {k for s in every for k in (s.uuid, s.name, s.entry)}
     unknown = sorted(k for k in given if k not in known)
     _refuse(unknown, lambda key: f"{where} names {key}, which no sample of the release has")
     _refuse([s.name for s in samples if s.uuid not in splits], lambda name: f"{where} has no split for sample {name}")
@@ -94,9 +94,17 @@ def _mapping(data: Any, *, where: str) -> dict[str, str]:
     return given
 
 
+def near_split(name: str) -> str:
+    """The split that somebody means by another name, "" if none."""
+    plain = name.strip().lower()
+    near = {"val": "validation", "valid": "validation", "dev": "validation", "eval": "validation"}
+    near |= {"training": "train", "testing": "test"} | {split: split for split in SPLITS}
+    return near.get(plain, "") if name not in SPLITS else ""
+
+
 def _require_split(name: str, *, where: str) -> None:
     if name not in SPLITS:
-        near = {"val": "validation", "valid": "validation", "dev": "validation", "training": "train"}.get(name)
+        near = near_split(name)
         hint = f"write {near!r}" if near else f"splits are {', '.join(SPLITS)}"
         raise OptionError(f"{where}: there is no split {name!r}", hint=hint)
 

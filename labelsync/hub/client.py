@@ -1,16 +1,16 @@
-"""One repo on the Hub: the only module that calls huggingface_hub's write API.
+"""One repo on the Hub: the module that calls huggingface_hub's write API.
 
 Every exception leaves as a labelsync error (refusals.py). Reads that the client does not repeat by itself are repeated
-here; what it repeats already (listings, uploads: five times over 23 s) is not. The token is the client's own (HF_TOKEN
-or `hf auth login`) and is never held here. Branches and pull requests have the same calls with another `revision`.
+here; what it repeats already (listings, uploads: five times over 23 s) is not; patience.py bounds both. The token is
+the client's own (HF_TOKEN or `hf auth login`) and is never held here. Branches and pull requests ("refs/pr/7") have the
+same calls with another `revision`; requests.py opens and merges the latter.
 """
 
 import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi, get_token
@@ -23,15 +23,17 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined] # loaded lazil
     validate_repo_id,
 )
 
-from labelsync.errors import OptionError, PublishError, ServiceError
+from labelsync.errors import LabelsyncError, OptionError, PublishError, ServiceError
+from labelsync.hub.patience import LIMIT, LONGEST_WAIT, limit_waiting
 from labelsync.hub.plan import LocalFile, Plan, RemoteFile
-from labelsync.hub.refusals import RepoMissing, no_token, refusal
+from labelsync.hub.refusals import RepoMissing, RevisionMissing, SessionClosed, Silent, no_token, refusal
+from labelsync.hub.remote import RemoteFile as OpenFile
+from labelsync.hub.remote import get, url_of
 
 T = TypeVar("T")
 
 MAIN = "main"
 WAITS = (1.0, 2.0, 4.0)  # seconds before the second, third and fourth try of one request
-LONGEST_WAIT = 60.0  # a rate limit that lasts longer is told instead of waited for
 # Contents are sent in groups of at most so many files, or as few as pass so many bytes. Xet makes a group count when
 # all of it is sent, so this is what a killed push can lose.
 GROUP_FILES = 64
@@ -48,19 +50,20 @@ class HubRepo:
         repo_id: "owner/name".
         kind: "dataset" or "model".
         endpoint: url of the Hub; default HF_ENDPOINT, else huggingface.co.
+        anonymous: go on without a token, as reading a public repo can.
 
     Raises:
         OptionError: the name cannot be a repo's.
         AuthError: nobody is logged in.
     """
 
-    def __init__(self, repo_id: str, kind: str, *, endpoint: str | None = None) -> None:
+    def __init__(self, repo_id: str, kind: str, *, endpoint: str | None = None, anonymous: bool = False) -> None:
         _require_repo_id(repo_id)
         self.repo_id, self.kind = repo_id, kind
         self._api = HfApi(endpoint=endpoint or os.environ.get("HF_ENDPOINT"), library_name="labelsync")
         self.endpoint: str = self._api.endpoint
         with self._refusing():
-            if not get_token():
+            if not anonymous and not get_token():
                 raise no_token()
 
     @property
@@ -81,13 +84,15 @@ class HubRepo:
             return {entry.path: _remote(entry) for entry in listing if isinstance(entry, RepoFile)}
 
     def read(self, path: str, commit: str) -> bytes:
-        """A small file of a commit. Not of a branch: there the client may answer an older file from its cache."""
+        """A small file of a commit, from the Hub and from no cache."""
+        return self._repeated(lambda: get(self._url(path, commit)))
 
-        def download() -> bytes:
-            where = self._api.hf_hub_download(self.repo_id, path, revision=commit, repo_type=self.kind)
-            return Path(where).read_bytes()
+    def open(self, path: str, commit: str, *, size: int) -> OpenFile:
+        """A file of a commit to read parts of."""
+        return OpenFile(self._url(path, commit), size=size, asked=self._repeated)
 
-        return self._repeated(download)
+    def _url(self, path: str, commit: str) -> str:
+        return url_of(self.repo_id, self.kind, path, commit=commit, endpoint=self.endpoint)
 
     def refs(self) -> tuple[set[str], set[str]]:
         """(names of the branches, names of the tags)."""
@@ -106,19 +111,29 @@ class HubRepo:
             PublishError: it is there, public, and `private` was asked for.
         """
         try:
-            info = self._info()
+            self._info()
         except RepoMissing:
             # None and not False: an organization may make its repos private by default
-            self._repeated(
-                lambda: self._api.create_repo(self.repo_id, repo_type=self.kind, private=private or None, exist_ok=True)
-            )
-            info = self._info()
-        if private and not info.private:
+            with suppress(KeyError):  # the client looks for the repo's url in an answer 409, which may have none
+                self.repeated(
+                    lambda api: api.create_repo(
+                        self.repo_id, repo_type=self.kind, private=private or None, exist_ok=True
+                    )
+                )
+        self.require_private(private=private)
+
+    def require_private(self, *, private: bool) -> None:
+        """Raises PublishError if the repo is public and `private` was asked for; RepoMissing if there is none."""
+        if not self._info().private and private:
             raise PublishError(
                 f"{self.repo_id} is public", hint="make it private on its settings page, or push without --private"
             )
 
-    def upload(self, files: Mapping[str, LocalFile], plan: Plan) -> list[CommitOperationAdd]:
+    def create_branch(self, name: str) -> None:
+        """Make a branch where main is now; one that is there stays."""
+        self._repeated(lambda: self._api.create_branch(self.repo_id, branch=name, repo_type=self.kind, exist_ok=True))
+
+    def upload(self, files: Mapping[str, LocalFile], plan: Plan, *, revision: str = MAIN) -> list[CommitOperationAdd]:
         """Send the contents that the Hub does not have yet; nothing is visible before the commit.
 
         Returns:
@@ -126,16 +141,7 @@ class HubRepo:
         """
         adds = [CommitOperationAdd(path, _source(files[path])) for path in plan.add]
         for group in _groups(adds):
-            with self._refusing(), _bars_on_a_terminal():
-                # an empty gitignore: a .gitignore in the repo must not leave out a part of a publication
-                self._api.preupload_lfs_files(
-                    self.repo_id,
-                    group,
-                    repo_type=self.kind,
-                    revision=MAIN,
-                    free_memory=False,
-                    gitignore_content="",
-                )
+            self._send(group, revision)
         ignored = [add.path_in_repo for add in adds if add._should_ignore]
         if ignored:
             raise PublishError(
@@ -143,8 +149,32 @@ class HubRepo:
             )
         return adds
 
+    def _send(self, group: list[CommitOperationAdd], revision: str, tries: int = 3) -> None:
+        try:
+            with self._refusing(), _bars_on_a_terminal():
+                # an empty gitignore: a .gitignore in the repo must not leave out a part of a publication
+                self._api.preupload_lfs_files(
+                    self.repo_id,
+                    group,
+                    repo_type=self.kind,
+                    revision=revision,
+                    free_memory=False,
+                    gitignore_content="",
+                )
+        except SessionClosed:
+            if tries == 1:
+                raise
+            self._send(group, revision, tries - 1)
+
     def commit(
-        self, adds: Sequence[CommitOperationAdd], plan: Plan, *, parent: str, title: str, description: str
+        self,
+        adds: Sequence[CommitOperationAdd],
+        plan: Plan,
+        *,
+        parent: str,
+        title: str,
+        description: str,
+        revision: str = MAIN,
     ) -> str:
         """All of a plan as one commit on `parent`; its name.
 
@@ -157,7 +187,7 @@ class HubRepo:
                 self.repo_id,
                 [*adds, *(CommitOperationDelete(path, is_folder=False) for path in plan.delete)],
                 repo_type=self.kind,
-                revision=MAIN,
+                revision=revision,
                 parent_commit=parent,
                 commit_message=title,
                 commit_description=description,
@@ -170,15 +200,32 @@ class HubRepo:
             lambda: self._api.create_tag(self.repo_id, tag=tag, revision=commit, repo_type=self.kind, exist_ok=True)
         )
 
+    def delete_tag(self, tag: str) -> None:
+        """Take a tag away; fine if it is gone already."""
+        with suppress(RevisionMissing):
+            self._repeated(lambda: self._api.delete_tag(self.repo_id, tag=tag, repo_type=self.kind))
+
     # ---------------------------------------------------------------- errors
 
-    def _repeated(self, call: Callable[[], T]) -> T:
+    def once(self, call: Callable[[HfApi], T]) -> T:
+        """The answer of a request that cannot be sent twice; its failure is a labelsync error."""
+        with self._refusing():
+            return call(self._api)
+
+    def repeated(self, call: Callable[[HfApi], T]) -> T:
         """The answer of a request that may be sent twice."""
+        return self._repeated(lambda: call(self._api))
+
+    def _repeated(self, call: Callable[[], T]) -> T:
+        """The answer of a request that may be sent twice; a silent Hub is not asked for longer than `LIMIT`."""
+        started = time.monotonic()
         for wait in WAITS:
             try:
                 with self._refusing():
                     return call()
             except ServiceError as e:
+                if isinstance(e, Silent) or time.monotonic() - started > LIMIT:
+                    raise
                 pause(e, wait)
         with self._refusing():
             return call()
@@ -186,7 +233,10 @@ class HubRepo:
     @contextmanager
     def _refusing(self) -> Iterator[None]:
         try:
+            limit_waiting()
             yield
+        except LabelsyncError:
+            raise
         except Exception as e:
             refused = refusal(e, repo=self.repo_id, endpoint=self.endpoint)
             if refused is None:
@@ -243,29 +293,3 @@ def _remote(entry: RepoFile) -> RemoteFile:
 
 def _source(file: LocalFile) -> str | bytes:
     return file.source if isinstance(file.source, bytes) else str(file.source)
-
-
-def add_file(repo_id: str, path: str, data: bytes, *, revision: str | None, token: str | None) -> Any:
-    """One file onto a branch or pull request of a dataset repo, in a commit of its own; its CommitInfo.
-
-    Args:
-        revision: None = main.
-        token: None = the client's own.
-
-    Raises:
-        AuthError, PublishError, ServiceError: it has not arrived.
-    """
-    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token, library_name="labelsync")
-    try:
-        return api.create_commit(
-            repo_id,
-            [CommitOperationAdd(path, data)],
-            repo_type="dataset",
-            revision=revision,
-            commit_message=f"Add {path}",
-        )
-    except Exception as e:
-        refused = refusal(e, repo=repo_id, endpoint=api.endpoint)
-        if refused is None:
-            raise
-        raise refused from e

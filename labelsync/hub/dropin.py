@@ -2,15 +2,18 @@
 
 import inspect
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from huggingface_hub import CommitOperationAdd, HfApi
+
 from labelsync.dataset.carried import CarryingDataset, CarryingDatasetDict, carried
 from labelsync.dataset.dropin import release_dataset
 from labelsync.errors import OptionError, ReleaseNotReady
-from labelsync.hub.client import add_file
+from labelsync.hub.refusals import refusal
 from labelsync.release.sources import ReleaseFile, read_source
 
 ID2LABEL = "id2label.json"
@@ -127,3 +130,29 @@ def _pushed(push: Callable[..., Any], id2label: dict[int, str], repo_id: str, *a
         revision=made.pr_revision or given.get("revision"),
         token=given.get("token"),
     )
+
+
+def add_file(repo_id: str, path: str, data: bytes, *, revision: str | None, token: str | None) -> Any:
+    """One file onto a branch or pull request of a dataset repo, in a commit of its own; its CommitInfo.
+
+    Args:
+        revision: None = main.
+        token: None = the client's own.
+
+    Raises:
+        AuthError, PublishError, ServiceError: it has not arrived.
+    """
+    api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), token=token, library_name="labelsync")
+    try:
+        return api.create_commit(
+            repo_id,
+            [CommitOperationAdd(path, data)],
+            repo_type="dataset",
+            revision=revision,
+            commit_message=f"Add {path}",
+        )
+    except Exception as e:
+        refused = refusal(e, repo=repo_id, endpoint=api.endpoint)
+        if refused is None:
+            raise
+        raise refused from e

@@ -2,9 +2,11 @@
 
 import hashlib
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+
+from labelsync.records.results import Fate
 
 
 @dataclass(frozen=True)
@@ -54,6 +56,22 @@ class Plan:
 
     def __bool__(self) -> bool:
         return bool(self.add or self.delete)
+
+    @property
+    def changes(self) -> int:
+        """Files that a commit of it changes."""
+        return len(self.add) + len(self.delete)
+
+    def first(self, most: int) -> "Plan":
+        """The part of at most `most` changes that comes first; its `size` is still that of the whole."""
+        return replace(self, add=self.add[:most], delete=self.delete[: max(0, most - len(self.add))])
+
+    def fates(self, there: Collection[str]) -> dict[str, Fate]:
+        """Path -> what happens to it, sorted; `there` = the paths that the plan was made against."""
+        fates: dict[str, Fate] = {p: "changed" if p in there else "new" for p in self.add}
+        fates |= dict.fromkeys(self.delete, "deleted")
+        fates |= dict.fromkeys(self.keep, "kept")
+        return dict(sorted(fates.items()))
 
 
 def make_plan(target: Mapping[str, LocalFile], there: Mapping[str, RemoteFile], *, owned: Collection[str]) -> Plan:

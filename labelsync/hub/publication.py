@@ -7,7 +7,7 @@ from pathlib import Path
 
 from labelsync.errors import DatasetError, LabelsyncError, ModelError
 from labelsync.hub.plan import LocalFile, RemoteFile, make_plan
-from labelsync.hub.readme import merged
+from labelsync.hub.readme import addressed, merged, with_license
 from labelsync.records.text import from_json
 from labelsync.store import MANIFEST, Manifest, read_manifest, sha256, sha256_file, verify_files
 
@@ -15,7 +15,18 @@ README = "README.md"
 KINDS = {"convert": "dataset", "train": "model"}
 
 # Pickles run code when they are loaded, and transformers writes its whole TrainingArguments, tokens too, into one.
-_NEVER = ("*training_args.bin", "*.pt", "*.pth", "*.pkl", "*.ckpt", "checkpoints/*", "checkpoint-*")
+_NEVER = (
+    "*training_args.bin",
+    "*.bin",
+    "*.pt",
+    "*.pth",
+    "*.pkl",
+    "*.pickle",
+    "*.ckpt",
+    "checkpoints/*",
+    "checkpoint-*",
+)
+_WEIGHTS = "*.safetensors"
 
 
 @dataclass(frozen=True)
@@ -31,11 +42,16 @@ class Snapshot:
 
 @dataclass(frozen=True)
 class Publication:
-    """What a folder publishes: its manifest's files, README.md and manifest.json."""
+    """What a folder publishes: its manifest's files, README.md and manifest.json.
+
+    `license` is what the card's metadata is to say, "" = what it says already; `repo_id` is where the card will stand.
+    """
 
     kind: str
     manifest: Manifest
     files: Mapping[str, LocalFile]
+    license: str = ""
+    repo_id: str = ""
 
     @property
     def release(self) -> str:
@@ -62,7 +78,9 @@ class Publication:
         """
         files = dict(self.files)
         if README in files:
-            files[README] = in_memory(merged(there.readme, _text(files[README])).encode())
+            ours = _text(files[README])
+            card = merged(there.readme, addressed(ours, self.repo_id) if self.repo_id else ours)
+            files[README] = in_memory((with_license(card, self.license) if self.license else card).encode())
         if there.manifest is not None and there.manifest.digest == self.manifest.digest:
             files[MANIFEST] = in_memory(there.manifest_bytes)
         return files
@@ -78,13 +96,14 @@ class Publication:
         return not {*plan.add, *plan.delete} - {README, MANIFEST}
 
 
-def read_publication(folder: Path) -> Publication:
+def read_publication(folder: Path, *, repo_id: str = "", license: str = "") -> Publication:
     """The publication of a folder that `convert` or `train` finished; its files are read once and compared.
 
     Raises:
         DatasetNotFound: no finished folder.
         DatasetError, ModelError: a folder of another stage, files changed since, or files that are never published.
     """
+    _require_finished(folder)
     manifest = read_manifest(folder)
     if manifest.stage not in KINDS:
         raise DatasetError(
@@ -96,13 +115,31 @@ def read_publication(folder: Path) -> Publication:
     for path in manifest.files:
         if any(fnmatch.fnmatch(path, pattern) for pattern in _NEVER):
             raise failure(f"{folder} lists {path}, which is never published", hint=again)
+    if manifest.settings.get("format") == "bitmaps":
+        raise failure(
+            f"{folder} holds plain bitmaps, which load_dataset does not read as one dataset",
+            hint="convert the release with --format parquet and push that",
+        )
+    if kind == "model" and not any(fnmatch.fnmatch(path, _WEIGHTS) for path in manifest.files):
+        raise failure(f"{folder} has no weights in safetensors", hint=again)
     changed = sorted(set(verify_files(folder, manifest)) - {README})  # the card is there to be edited
     if changed:
         raise failure(f"{folder / changed[0]} is not what labelsync {manifest.stage} wrote", hint=again)
     folder = folder.absolute()  # the client would take a name that begins with "~" for a home
     files = {p: LocalFile(folder / p, e.size, e.sha256) for p, e in manifest.files.items() if p != README}
     files |= {p: _on_disk(folder / p) for p in (README, MANIFEST) if (folder / p).is_file()}
-    return Publication(kind, manifest, dict(sorted(files.items())))
+    return Publication(kind, manifest, dict(sorted(files.items())), license, repo_id)
+
+
+def _require_finished(folder: Path) -> None:
+    """Say what to do with a model that another tool has saved; every other folder is `read_manifest`'s."""
+    if (folder / MANIFEST).is_file() or not (folder / "config.json").is_file():
+        return
+    pickles = sorted(p.name for p in folder.glob("*.bin"))
+    what = f"holds pickled weights ({pickles[0]})" if pickles else "was not made by labelsync train"
+    raise ModelError(
+        f"{folder} {what}", hint=f"labelsync train --model {folder} starts from it and leaves a folder to push"
+    )
 
 
 def manifest_of(data: bytes) -> Manifest | None:

@@ -1,5 +1,6 @@
 """A README that two write: labelsync its marked section and its metadata keys, people everything else."""
 
+import json
 import re
 
 BEGIN = "<!-- labelsync: begin (this section is replaced by every push; text outside it stays) -->"
@@ -9,6 +10,10 @@ END = "<!-- labelsync: end -->"
 _SECTION = re.compile(r"<!-- labelsync: begin(?:(?!<!-- labelsync: begin).)*?<!-- labelsync: end -->", re.DOTALL)
 _HEAD = re.compile(r"\A---\r?\n(.*?)^---[ \t]*(?:\r?\n|\Z)", re.DOTALL | re.MULTILINE)
 _KEY = re.compile(r"^(?:([^\s#'\"\-][^:\n]*)|['\"]([^'\"\n]+)['\"]):(?=\s|$)", re.MULTILINE)
+# what our cards have in place of a repo's id, in examples of code, and the line that says so
+_FENCED = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
+_PLACE = re.compile(r"(?<=[\s\"])(?:user/name|path/or/hub-id)(?=[\s\"@])")
+_EXPLAINED = re.compile(r"^With the id of this repository [^\n]*\n\n", re.MULTILINE)
 _UNITED = ("tags", "language")  # lists that people add to
 
 
@@ -36,6 +41,18 @@ def merged(theirs: str | None, ours: str) -> str:
     else:
         body = "\n\n".join(part for part in (their_body.strip(), section.group()) if part) + "\n"
     return _joined(_merged_head(their_head, our_head), body)
+
+
+def addressed(text: str, repo_id: str) -> str:
+    """A generated README whose examples name the repo that they stand in."""
+    return _FENCED.sub(lambda m: _PLACE.sub(lambda _: repo_id, m.group()), _EXPLAINED.sub("", text))
+
+
+def with_license(text: str, license: str) -> str:
+    """A README whose metadata says `license`, whatever it said before."""
+    head, body = _split(text)
+    quoted = license if re.fullmatch(r"[a-z][\w.-]*", license) else json.dumps(license)
+    return _joined(_merged_head(head, f"license: {quoted}\n"), body)
 
 
 def _split(text: str) -> tuple[str, str]:

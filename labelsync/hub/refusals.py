@@ -7,6 +7,7 @@ where JSON was due is a JSONDecodeError, and Xet has builtin and own exceptions.
 
 import json
 import re
+from collections.abc import Mapping
 from typing import Any
 
 from huggingface_hub.errors import (
@@ -48,6 +49,14 @@ class Busy(ServiceError):
         self.seconds = seconds
 
 
+class SessionClosed(ServiceError):
+    """The client closed the session that all its threads share, because one of them was refused a connection."""
+
+
+class Silent(ServiceError):
+    """A host has not answered for so long that asking once more would only take longer."""
+
+
 def refusal(  # noqa: PLR0911 - one line per kind of failure, in the order that tells them apart
     error: BaseException, *, repo: str, endpoint: str
 ) -> LabelsyncError | None:
@@ -59,12 +68,16 @@ def refusal(  # noqa: PLR0911 - one line per kind of failure, in the order that 
     """
     if isinstance(error, RuntimeError) and error.__cause__ is not None:
         error = error.__cause__
+    if isinstance(error, LabelsyncError):
+        return error  # a request that was given up
+    if isinstance(error, RuntimeError) and "client has been closed" in str(error):
+        return SessionClosed(f"no connection to the storage behind {_netloc(endpoint)}", hint=_AGAIN)
     if isinstance(error, HfHubHTTPError):
         return _of_status(error, repo, endpoint)
     if isinstance(error, httpx.HTTPError | httpx.InvalidURL):
         return _unreachable(_host_of(error) or endpoint, error)
     if isinstance(error, OfflineModeIsEnabled):
-        return ServiceError("HF_HUB_OFFLINE is set, so nothing can be pushed", hint="unset it")
+        return ServiceError("HF_HUB_OFFLINE is set, so the Hub is not asked", hint="unset it")
     if isinstance(error, LocalTokenNotFoundError) or type(error).__name__ == "OIDCError":  # the second since 1.20
         return no_token()
     if isinstance(error, HFValidationError):
@@ -80,6 +93,15 @@ def refusal(  # noqa: PLR0911 - one line per kind of failure, in the order that 
     return None
 
 
+def rate_limit(headers: Mapping[str, str]) -> Busy:
+    """What an answer 429 asks for in its headers."""
+    reset = re.search(r"\bt=(\d+)", headers.get("ratelimit", ""))
+    stated = reset.group(1) if reset else headers.get("retry-after", "")
+    seconds = float(stated) if stated.isdigit() else 0.0
+    wait = f"in {seconds:.0f} s" if seconds else "later"
+    return Busy("the Hub limits the rate of requests", seconds=seconds, hint=f"try again {wait}")
+
+
 def no_token() -> AuthError:
     """Nobody is logged in."""
     return AuthError("no Hugging Face token", hint="set HF_TOKEN to one with write access, or run: hf auth login")
@@ -93,7 +115,7 @@ def _of_status(  # noqa: PLR0911 - one line per answer
     if host and host != _netloc(endpoint):
         return ServiceError(f"the storage {host} of the Hub answers {status}{said}", hint=_AGAIN)
     if isinstance(error, GatedRepoError):
-        return AuthError(f"{repo} is gated", hint="ask for access on its page, then push again")
+        return AuthError(f"{repo} is gated", hint="ask for access on its page, then try again")
     if isinstance(error, RepositoryNotFoundError):
         return RepoMissing(f"{repo} does not exist, or the token may not see it", hint="check the name and the token")
     if isinstance(error, RevisionNotFoundError):
@@ -107,24 +129,15 @@ def _of_status(  # noqa: PLR0911 - one line per answer
     if status in (409, 412):
         return HeadMoved(f"{repo} changed while this push ran{said}", hint="push again")
     if status == 429:
-        return _busy(error)
+        return rate_limit(error.response.headers)
     if status == 408 or status >= 500:
         return ServiceError(f"the Hub answers {status}{said}", hint=_AGAIN)
     return PublishError(f"the Hub refuses the push to {repo} ({status}{said})", hint="correct it and push again")
 
 
-def _busy(error: HfHubHTTPError) -> Busy:
-    headers = error.response.headers
-    reset = re.search(r"\bt=(\d+)", headers.get("ratelimit", ""))
-    stated = reset.group(1) if reset else headers.get("retry-after", "")
-    seconds = float(stated) if stated.isdigit() else 0.0
-    wait = f"in {seconds:.0f} s" if seconds else "later"
-    return Busy("the Hub limits the rate of requests", seconds=seconds, hint=f"push again {wait}")
-
-
 def _unreachable(where: str, error: BaseException) -> ServiceError:
     reason = _one_line(str(error)) or type(error).__name__
-    hint = "check the network and HF_ENDPOINT, then push again: what was sent is not sent twice"
+    hint = "check the network and HF_ENDPOINT, then try again: what was sent is not sent twice"
     return ServiceError(f"no connection to {_netloc(where)}: {reason}", hint=hint)
 
 

@@ -39,6 +39,7 @@ class LoadedModel:
         source: what it was loaded from, as given.
         digest: of the run folder it came from, or of its files.
         head: what became of the class head: "kept", "fresh" or "7 of 12 classes carried over".
+        revision: the commit on the Hub that it was loaded from; "" for a folder.
     """
 
     model: PreTrainedModel = field(repr=False)
@@ -50,6 +51,7 @@ class LoadedModel:
     source: str
     digest: str
     head: str = "kept"
+    revision: str = ""
 
     @property
     def preprocessing(self) -> Preprocessing:
@@ -89,6 +91,7 @@ def load_model(source: str | Path, *, device: str | None = None) -> LoadedModel:
         std=preprocessing.std,
         source=files.source,
         digest=files.digest,
+        revision=files.revision,
     )
 
 
@@ -127,6 +130,7 @@ def new_model(source: str | Path, labels: LabelMap, *, image_size: tuple[int, in
         std=preprocessing.std,
         source=files.source,
         digest=files.digest,
+        revision=files.revision,
         head=note,
     )
 

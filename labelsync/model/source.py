@@ -29,6 +29,11 @@ class ModelFiles:
     source: str
 
     @property
+    def revision(self) -> str:
+        """The commit of a Hub repo; "" for a folder."""
+        return self.folder.name if self.folder.parent.name == "snapshots" else ""
+
+    @property
     def weights(self) -> tuple[Path, ...]:
         """The weight files, safetensors before pickles; empty if the folder holds an architecture only."""
         for patterns in (_SAFETENSORS, _PICKLES):

@@ -4,11 +4,12 @@ Both are scored on this round's images with today's labels. Splits never move a 
 """
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from labelsync import store
-from labelsync.errors import GateFailed, ModelNotFound
+from labelsync.errors import GateFailed, ModelNotFound, OutputExists
 from labelsync.pipeline.rounds import PRODUCTION_TAG, Round, production_history, same_as_before
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.rounds import StageRun
@@ -37,7 +38,8 @@ def compare_with_last(round: Round) -> StageRun:
     if last is None:
         return _without_baseline(round)
     try:
-        _evaluated(round, last.source, round.folder / "baseline", align=True, overwrite="compare" in round.forced)
+        out, forced = round.folder / "baseline", "compare" in round.forced
+        _evaluated(round, last.source, out, align=True, renamed=_renamed(round, last), overwrite=forced)
     except ModelNotFound as e:
         return _without_baseline(round, why=e.message)
     from labelsync.evaluation.compare import compare
@@ -87,11 +89,26 @@ def _last_model(round: Round) -> _Last | None:
     return _Last(f"{repo}@{PRODUCTION_TAG}", f"{repo}@{PRODUCTION_TAG}") if repo and not round.earlier else None
 
 
-def _evaluated(round: Round, model: str | Path, out: Path, **options: Any) -> EvaluateRecord:
+def _renamed(round: Round, last: _Last) -> tuple[str, ...]:
+    """Classes that were renamed since that model was trained: a pinned map keeps the place of each class."""
+    from labelsync.model.source import locate
+
+    then = store.read_manifest(locate(last.source).folder, "train").labels
+    now = store.read_manifest(round.folder / "dataset", "convert").labels
+    assert then is not None  # noqa: S101 - both stages have one
+    assert now is not None  # noqa: S101
+    return tuple(f"{a}={b}" for a, b in zip(then.names, now.names, strict=False) if a != b)
+
+
+def _evaluated(
+    round: Round, model: str | Path, out: Path, *, overwrite: bool = False, **options: Any
+) -> EvaluateRecord:
+    """An evaluation of the round; one of another model or other data that lies there makes way."""
     from labelsync.evaluation.evaluate import evaluate
 
     given = round.config.evaluate
-    record: EvaluateRecord = evaluate(
+    run = partial(
+        evaluate,
         model,
         dataset=round.folder / "dataset",
         split=given.split,
@@ -101,7 +118,10 @@ def _evaluated(round: Round, model: str | Path, out: Path, **options: Any) -> Ev
         out=out,
         **options,
     )
-    return record
+    try:
+        return run(overwrite=overwrite)
+    except OutputExists:
+        return run(overwrite=True)
 
 
 def _groups_digest(round: Round) -> str:

@@ -76,9 +76,9 @@ def _moved(config: Config, record: RoundRecord, *, before: str) -> ProductionRec
                 f"the model of round {record.name} is not published",
                 hint=f"run labelsync run --release {record.name} --from push-model",
             )
-        from labelsync.hub.push import move_tag
+        from labelsync.hub.push import retag
 
-        commit, moved = move_tag(config.hub.model, PRODUCTION_TAG, to=record.name)
+        commit, moved = retag(config.hub.model, PRODUCTION_TAG, to=record.name)
     _mark(config, record.name)
     return ProductionRecord(
         production=record.name, before=before, repo_id=config.hub.model or "", commit=commit, unchanged=not moved

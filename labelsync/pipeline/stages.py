@@ -57,6 +57,9 @@ def _diff(round: Round) -> StageRun:
     from labelsync.release.diff import diff
 
     old = {name: Round(round.config, before, ()).releases[i] for i, name in enumerate(before.releases)}
+    key = _releases_key(round, [store.read_manifest(f, "pull").digest for f in old.values() if f.is_dir()])
+    if same := _kept(round, "diff", key):
+        return same
     notes, changed = [], 0
     for i, (name, folder) in enumerate(zip(round.record.releases, round.releases, strict=True)):
         if name not in old or not (old[name] / store.MANIFEST).is_file():
@@ -67,7 +70,7 @@ def _diff(round: Round) -> StageRun:
         store.write_text(round.folder / ("diff.json" if i == 0 else f"diff-{i + 1}.json"), to_json(record) + "\n")
         changed += sum(n for what, n in record.totals.items() if what != "unchanged")
         notes.append(_diff_note(record))
-    return StageRun("diff", "done", "; ".join(notes), path="diff.json", figures={"changed": changed})
+    return StageRun("diff", "done", "; ".join(notes), key=key, path="diff.json", figures={"changed": changed})
 
 
 def _diff_note(record: DiffRecord) -> str:
@@ -77,10 +80,26 @@ def _diff_note(record: DiffRecord) -> str:
 
 
 def _check(round: Round) -> StageRun:
+    given = round.config.check
+    key = _releases_key(round, [given.strict, list(given.ignore), list(round.config.convert.status)])
+    if same := _kept(round, "check", key):
+        return same
     names = ["check.json", *(f"check-{i}.json" for i in range(2, len(round.releases) + 1))]
     found = [_checked(round, folder, name) for folder, name in zip(round.releases, names, strict=True)]
     figures = {kind: float(sum(getattr(r, kind) for r in found)) for kind in ("errors", "warnings", "infos")}
-    return StageRun("check", "done", "; ".join(map(_check_note, found)), path="check.json", figures=figures)
+    return StageRun("check", "done", "; ".join(map(_check_note, found)), key=key, path="check.json", figures=figures)
+
+
+def _releases_key(round: Round, settings: list[Any]) -> str:
+    return store.digest_of([[store.read_manifest(f, "pull").digest for f in round.releases], settings])
+
+
+def _kept(round: Round, stage: str, key: str) -> StageRun | None:
+    """The stage's last end as "unchanged", if it would find the same again."""
+    last = round.record.stage(stage)
+    if last is None or last.key != key or stage in round.forced or not (round.folder / last.path).is_file():
+        return None
+    return replace(last, outcome="unchanged", seconds=0.0)
 
 
 def _checked(round: Round, folder: Path, name: str) -> CheckRecord:
@@ -119,10 +138,13 @@ def _convert(round: Round) -> StageRun:
         allow_failed=given.allow_failed,
         overwrite=True,
     )
+    last = round.record.stage("convert")
+    if record.unchanged and last is not None and last.outcome in ("done", "unchanged"):
+        return replace(last, outcome="unchanged", seconds=0.0)
     rows = ", ".join(f"{n} {split}" for split, n in record.splits.items())
     found = _checked(round, round.folder / "dataset", "check-dataset.json")  # what only splits can show
     note = f"{rows}; {record.num_labels} classes; {record.outcomes['failed']} failed; {_check_note(found)}"
-    figures = {"samples": sum(record.splits.values()), "bytes": record.bytes, "decoded": record.decoded}
+    figures: dict[str, float] = {"samples": sum(record.splits.values()), "decoded": record.decoded}
     return StageRun("convert", _ended(record.unchanged), note, path="dataset", figures=figures)
 
 

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from labelsync.errors import BitmapError
-from labelsync.pixels.image import encode_png, opened
+from labelsync.pixels.image import encode_png, grey_step, opened
+from labelsync.pixels.png import decode_png
 
 MAX_INSTANCE_ID = (1 << 24) - 1
 
@@ -19,7 +20,8 @@ def decode_instance_bitmap(data: bytes) -> npt.NDArray[np.uint32]:
     """PNG bytes -> (H, W) uint32 instance ids, 0 = unlabeled.
 
     RGBA is what the platform writes. RGB and palette files are what optimisers make of it (same colours, same ids). A
-    single channel of 8 or 16 bits holds the ids themselves, as the SDK's own cache wrote them.
+    single channel of 1 to 16 bits holds the ids themselves, as the SDK's own cache wrote them. Transparency means
+    nothing in any of them.
 
     Raises:
         BitmapError: not a PNG, cut short, or of another pixel format.
@@ -27,7 +29,14 @@ def decode_instance_bitmap(data: bytes) -> npt.NDArray[np.uint32]:
     with opened(data) as image:
         if image.format != "PNG":
             raise BitmapError(f"a bitmap is a PNG, this is {image.format}")
-        return ids_of_image(image)
+        pixels = decode_png(data, image)
+        if pixels is not None:
+            return pixels.astype(np.uint32) if pixels.ndim == 2 else _ids_of_colors(pixels)
+        step = grey_step(data)
+        ids = ids_of_image(image)
+        if step > 1:
+            ids //= np.uint32(step)
+        return ids
 
 
 def ids_of_image(image: Image.Image) -> npt.NDArray[np.uint32]:
@@ -36,9 +45,17 @@ def ids_of_image(image: Image.Image) -> npt.NDArray[np.uint32]:
     Raises:
         BitmapError: of another pixel format, or with a negative id.
     """
-    if image.mode in ("RGBA", "RGB", "P"):
-        return _ids_of_colors(np.asarray(image.convert("RGB") if image.mode == "P" else image))
-    if image.mode == "L" or image.mode.startswith("I"):
+    if image.mode in ("RGBA", "RGB"):
+        return _ids_of_colors(np.asarray(image))
+    if image.mode == "P":
+        colors = np.zeros((256, 3), np.uint8)
+        listed = np.array(image.getpalette(), np.uint8).reshape(-1, 3)
+        colors[: len(listed)] = listed
+        found: npt.NDArray[np.uint32] = _ids_of_colors(colors)[np.asarray(image)]
+        return found
+    if image.mode == "LA":
+        return np.asarray(image)[..., 0].astype(np.uint32)
+    if image.mode in ("1", "L") or image.mode.startswith("I"):
         ids = np.asarray(image)
         if ids.size and int(ids.min()) < 0:
             raise BitmapError(f"an instance id is not negative, and one is {int(ids.min())}")
@@ -56,10 +73,11 @@ def encode_instance_bitmap(ids: npt.NDArray[Any], *, level: int = 6) -> bytes:
 
 
 def _ids_of_colors(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:
-    if not colors[..., 1:3].any():  # all ids below 256: half the time
-        return colors[..., 0].astype(np.uint32)
-    ids = colors[..., 2].astype(np.uint32) << 8
-    ids |= colors[..., 1]
-    ids <<= 8
-    ids |= colors[..., 0]
+    """(..., 3|4) -> (...) ids: four bytes are a little-endian number with alpha on top."""
+    if colors.shape[-1] == 3:
+        rgba = np.empty((*colors.shape[:-1], 4), np.uint8)
+        rgba[..., :3] = colors
+        colors = rgba
+    ids: npt.NDArray[np.uint32] = np.ascontiguousarray(colors).view("<u4")[..., 0]
+    ids = np.bitwise_and(ids, MAX_INSTANCE_ID, out=ids if ids.flags.writeable else None)
     return ids.astype(np.uint32, copy=False)

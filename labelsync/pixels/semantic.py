@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsync.errors import BitmapError
-from labelsync.pixels.image import encode_png, opened
+from labelsync.pixels.image import grey_step, opened
+from labelsync.pixels.png import decode_png, encode_grey
 
 _DENSE = 1 << 16  # ids up to here are looked up in an array (at most 128 kB); above, by search
 
@@ -34,23 +35,52 @@ def to_semantic(
     table = {0: unlabeled} | {i: c for i, c in classes.items() if i > 0}
     keys = np.array(sorted(table), np.int64)
     values = np.array([table[int(k)] for k in keys], np.int64)
-    if int(values.max()) > np.iinfo(dtype).max:
+    unknown = np.iinfo(dtype).max
+    if int(values.max()) > unknown:
         raise BitmapError(f"class {int(values.max())} does not fit into {np.dtype(dtype).name}")
     top = int(instance.max(initial=0))
+    result: npt.NDArray[Any]
     if top < _DENSE:
-        lookup = np.full(top + 1, -1, np.int32)
-        inside = keys <= top
+        lookup = np.full(1 << 8 if top < 1 << 8 else top + 1, unknown, dtype)
+        inside = keys < len(lookup)
         lookup[keys[inside]] = values[inside]
-        if (lookup < 0).any():  # only then look whether a hole is used
-            _refuse_unknown(instance, keys)
-        result: npt.NDArray[Any] = lookup.astype(dtype)[instance]
-        return result
-    present, inverse = np.unique(instance, return_inverse=True)
-    at = np.searchsorted(keys, present).clip(max=len(keys) - 1)
-    if (keys[at] != present).any():
+        result = _by_table(instance, lookup)
+    else:
+        result = _by_search(instance, keys, values.astype(dtype), unknown)
+    if int(result.max(initial=0)) == unknown:  # hardly ever a class of its own
         _refuse_unknown(instance, keys)
-    by_search: npt.NDArray[Any] = values[at].astype(dtype)[inverse].reshape(instance.shape)
-    return by_search
+    return result
+
+
+def _by_table(instance: npt.NDArray[np.uint32], lookup: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """`lookup[instance]`, without making an int64 of every pixel where bytes will do: a third of the time."""
+    if len(lookup) > 1 << 8 or lookup.dtype != np.uint8:
+        return lookup.take(instance)
+    classes = bytearray(instance.astype(np.uint8, order="C").data).translate(lookup.tobytes())
+    return np.frombuffer(classes, np.uint8).reshape(instance.shape)
+
+
+def _by_search(
+    instance: npt.NDArray[np.uint32], keys: npt.NDArray[np.int64], values: npt.NDArray[Any], unknown: int
+) -> npt.NDArray[Any]:
+    """The lookup for large ids, once per run of equal pixels."""
+    ids, lengths = _runs(instance)
+    at = np.searchsorted(keys, ids).clip(max=len(keys) - 1)
+    found = np.where(keys[at] == ids, values[at], unknown).astype(values.dtype)
+    return np.repeat(found, lengths).reshape(instance.shape)
+
+
+def count_pixels(bitmap: npt.NDArray[Any], num_labels: int) -> npt.NDArray[np.int64]:
+    """(H, W) disk ids 0..K -> (K + 1,) int64, pixels per disk id."""
+    values, lengths = _runs(bitmap)  # a label has few: a quarter of the time of counting pixel by pixel
+    return np.bincount(values, weights=lengths, minlength=num_labels + 1).astype(np.int64)
+
+
+def _runs(bitmap: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
+    """Values and lengths of the runs of equal pixels, row after row."""
+    flat = bitmap.ravel()
+    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
+    return flat[ends], np.diff(ends, prepend=-1)
 
 
 def instance_classes(annotations: Iterable[tuple[int, int]], categories: Mapping[int, int]) -> dict[int, int]:
@@ -69,18 +99,22 @@ def instance_classes(annotations: Iterable[tuple[int, int]], categories: Mapping
     return classes
 
 
-def encode_semantic(bitmap: npt.NDArray[Any], *, level: int = 6) -> bytes:
-    """(H, W) uint8 or uint16 disk ids -> PNG bytes (mode L, or 16 bit)."""
-    if bitmap.dtype not in (np.uint8, np.uint16) or bitmap.ndim != 2:
+def encode_semantic(bitmap: npt.NDArray[Any]) -> bytes:
+    """(H, W) uint8 or uint16 disk ids -> PNG bytes (mode L, or 16 bit), the same on every machine."""
+    if bitmap.dtype not in (np.uint8, np.uint16) or bitmap.ndim != 2 or not bitmap.size:
         raise BitmapError(f"a semantic bitmap is (H, W) uint8 or uint16, not {bitmap.shape} {bitmap.dtype}")
-    return encode_png(bitmap, level=level)
+    return encode_grey(bitmap)
 
 
 def decode_semantic(data: bytes) -> npt.NDArray[Any]:
     """PNG bytes -> (H, W) uint8 or uint16 disk ids; a palette file gives its indices, as tools write them."""
     with opened(data) as image:
+        if image.mode == "L" and (grey := decode_png(data, image)) is not None:
+            return grey
         if image.mode in ("L", "P"):
-            return np.asarray(image)
+            numbers = np.asarray(image)
+            step = grey_step(data) if image.format == "PNG" else 1
+            return numbers if step == 1 else numbers // np.uint8(step)
         if image.mode == "1":
             return np.asarray(image).astype(np.uint8)
         if image.mode.startswith("I"):

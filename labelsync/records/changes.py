@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
-from labelsync.labels import TaxonomyChanges
+from labelsync.taxonomy import TaxonomyChanges
 
 Change = Literal["added", "removed", "labelled", "unlabelled", "relabelled", "redrawn", "status", "unchanged", "failed"]
 
@@ -53,7 +53,8 @@ class DiffRecord:
 
     `totals` = samples per change, together every sample of the two, each once; `statuses` = old status -> new ->
     samples, of those in both; `classes` and `flow` hold only what changed, `flow` that of relabelled samples alone;
-    `samples` = uuid -> change, without the unchanged. `fetched`, `bytes_fetched`, `decoded` = bitmaps.
+    `samples` = uuid -> change, without the unchanged. `fetched`, `bytes_fetched`, `decoded` = bitmaps, or
+    the images of labels made of shapes.
     """
 
     old: DiffSide

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from labelsync.errors import LabelsyncError
-from labelsync.labels import Category
+from labelsync.taxonomy import Category
 
 Outcome = Literal["pulled", "converted", "unlabeled", "filtered", "empty", "failed"]
 
@@ -15,10 +15,16 @@ OUTCOMES: tuple[Outcome, ...] = ("pulled", "converted", "unlabeled", "filtered",
 
 @dataclass(frozen=True)
 class Annotation:
-    """One object of a label: `id` is its value in the instance bitmap, `category_id` its Segments.ai category."""
+    """One object of a label: `id` is its value in the instance bitmap, `category_id` its Segments.ai category.
+
+    Where there are no bitmaps, `type` is "bbox", "polygon", "polyline", "point" or another word, and `points` are its
+    (x, y) in pixels of the image as it is shown; (0, 0) is the upper left corner of the upper left pixel.
+    """
 
     id: int
     category_id: int
+    type: str = ""
+    points: tuple[tuple[float, float], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -29,10 +35,23 @@ class Label:
     annotations: tuple[Annotation, ...] = ()
     bitmap_url: str | None = None
 
+    @property
+    def shapes(self) -> tuple[Annotation, ...]:
+        """The annotations that say by themselves where they are."""
+        return tuple(a for a in self.annotations if a.type)
+
+    @property
+    def lacks_bitmap(self) -> bool:
+        """Whether only a bitmap could tell where its annotations are, and there is none."""
+        return self.bitmap_url is None and len(self.shapes) < len(self.annotations)
+
 
 @dataclass(frozen=True)
 class Sample:
-    """One image of a release; `label` None = unlabeled; `problem` = why the entry cannot be used at all."""
+    """One image of a release; `label` None = unlabeled; `problem` = why the entry cannot be used at all.
+
+    `sequence` is the uuid of the entry whose frame the image is, "" where the image is the entry.
+    """
 
     uuid: str
     name: str
@@ -40,6 +59,12 @@ class Sample:
     label: Label | None = None
     metadata: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
+    sequence: str = ""
+
+    @property
+    def entry(self) -> str:
+        """The uuid that Segments.ai knows: its own, or that of the sequence it is a frame of."""
+        return self.sequence or self.uuid
 
 
 @dataclass(frozen=True)
@@ -58,13 +83,18 @@ class Release:
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """How one sample of a release ended; `reason` says why, except for `pulled` and `converted`."""
+    """How one sample of a release ended; `reason` says why, except for `pulled` and `converted`.
+
+    `undrawn` = type of shape -> number of its annotations that touch no pixel: points, lines without a width, and what
+    is too thin or lies outside the image.
+    """
 
     uuid: str
     name: str
     outcome: Outcome
     reason: str = ""
     status: str = ""
+    undrawn: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -78,6 +108,14 @@ class Ledger:
         """Number of rows per outcome, all always there; they add up to the release."""
         count = Counter(row.outcome for row in self.rows)
         return {o: count[o] for o in OUTCOMES}
+
+    @property
+    def undrawn(self) -> dict[str, int]:
+        """Type of shape -> annotations that touch no pixel, over all rows, in the order of the alphabet."""
+        count: Counter[str] = Counter()
+        for row in self.rows:
+            count.update(row.undrawn)
+        return dict(sorted(count.items()))
 
     @property
     def failed(self) -> tuple[LedgerRow, ...]:

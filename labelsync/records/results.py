@@ -1,6 +1,9 @@
 """What the verbs return and their commands print."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Literal
+
+from labelsync.records.scores import GateResult, SafetyScores, SliceScores
 
 
 @dataclass(frozen=True)
@@ -20,11 +23,34 @@ class PullRecord:
 
 
 @dataclass(frozen=True)
+class CacheRecord:
+    """`cache`: images and bitmaps on disk. `unused` = files that no release folder links.
+
+    `oldest`, `newest` = days of last use ("2026-11-21", "" if there is nothing); `removable` = files that were chosen,
+    `removed` = those that went; `damaged` = files that were not what they should be, None if not looked for.
+    """
+
+    path: str
+    files: int
+    bytes: int
+    unused: int
+    unused_bytes: int
+    oldest: str
+    newest: str
+    removable: int
+    removable_bytes: int
+    removed: int
+    removed_bytes: int
+    damaged: int | None = None
+
+
+@dataclass(frozen=True)
 class ConvertRecord:
     """`convert`: a dataset folder.
 
     `splits` = rows per split, `bytes` = size of the data files, `pixel_shares` = class name -> its share of the
-    labelled pixels.
+    labelled pixels, `undrawn` = type of shape -> annotations that touch no pixel. Of this run: `reused` = rows taken
+    over from the earlier round, `linked` = shards of which all rows were, `decoded` = samples whose files were read.
     """
 
     path: str
@@ -38,23 +64,65 @@ class ConvertRecord:
     bytes: int
     pixel_shares: dict[str, float]
     digest: str
+    reused: int = 0
+    linked: int = 0
+    decoded: int = 0
     unchanged: bool = False
+    undrawn: dict[str, int] = field(default_factory=dict)
+
+
+Fate = Literal["new", "changed", "deleted", "kept"]
 
 
 @dataclass(frozen=True)
 class PushRecord:
-    """`push`: one commit and a tag. `uploaded` = bytes of the added files, `unchanged` = nothing to send or delete."""
+    """`push`: one commit and a tag, or what they would be (`dry_run`).
+
+    `commit` = the one that holds all of it, "" in a dry run that would make one. `files` = path -> what becomes of it;
+    `added` counts the new and the changed, `uploaded` = their bytes. `unchanged` = nothing to send or delete.
+    `request` = page of the pull request that waits to be merged. `rows` per split and `decoded` images were read back.
+    """
 
     repo_id: str
     repo_type: str
+    revision: str
     commit: str
     tag: str
     url: str
+    files: dict[str, Fate]
     added: int
     deleted: int
     kept: int
     uploaded: int
+    rows: dict[str, int]
+    decoded: int
+    request: str = ""
     unchanged: bool = False
+    dry_run: bool = False
+
+
+@dataclass(frozen=True)
+class VerifyRecord:
+    """`verify`: a publication that is what its manifest says.
+
+    `files` = files compared by digest, `other` = files of the repo that are not labelsync's; of a dataset `rows` per
+    split and `decoded` images, of a model `tensors` and `parameters`. `fetched` = bytes that came over the network.
+    """
+
+    repo_id: str
+    repo_type: str
+    revision: str
+    commit: str
+    digest: str
+    release: str
+    files: int
+    other: int
+    bytes: int
+    rows: dict[str, int]
+    decoded: int
+    tensors: int
+    parameters: int
+    fetched: int
 
 
 @dataclass(frozen=True)
@@ -78,7 +146,13 @@ class TrainRecord:
 
 @dataclass(frozen=True)
 class EvaluateRecord:
-    """`evaluate`: an evaluation folder. Scores are pooled over all labelled pixels; None = class absent."""
+    """`evaluate`: an evaluation folder. Scores are pooled over all labelled pixels; None = class absent.
+
+    `intervals` = figure, as gates name it ("mean_iou", "iou.road") -> 95 % bootstrap interval, `resampled` says of
+    what; `slices` = slicing -> value -> scores; `boundary_width` = band of the boundary IoU as a share of the diagonal;
+    `safety` is None where the classes are none of a sidewalk and no others were grouped; `lacking` = classes that the
+    model does not know, with `--align`.
+    """
 
     path: str
     model: str
@@ -92,8 +166,22 @@ class EvaluateRecord:
     overall_accuracy: float | None
     per_category_iou: dict[str, float | None]
     per_category_accuracy: dict[str, float | None]
+    frequency_weighted_iou: float | None
+    mean_dice: float | None
+    per_category_dice: dict[str, float | None]
+    mean_boundary_iou: float | None
+    per_category_boundary_iou: dict[str, float | None]
+    boundary_width: float
+    expected_calibration_error: float | None
+    intervals: dict[str, tuple[float, float]]
+    resampled: str
     seconds: float
     digest: str
+    slices: dict[str, dict[str, SliceScores]] = field(default_factory=dict)
+    safety: SafetyScores | None = None
+    lacking: tuple[str, ...] = ()
+    gates: tuple[GateResult, ...] = ()
+    unchanged: bool = False
 
 
 @dataclass(frozen=True)
@@ -105,6 +193,7 @@ class PredictRecord:
     images: int
     failed: dict[str, str]
     seconds: float
+    unchanged: bool = False
 
 
 @dataclass(frozen=True)

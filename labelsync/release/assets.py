@@ -6,7 +6,7 @@ interrupted pull goes on where it was, and a broken file never hides behind a go
 
 import sys
 import threading
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +15,11 @@ from urllib.parse import urlsplit
 
 from tqdm import tqdm
 
-from labelsync.errors import AssetError, BitmapError
+from labelsync.errors import AssetError, BitmapError, LabelsyncError
 from labelsync.pixels.image import opened
+from labelsync.release import cloud
 from labelsync.release.cache import AssetCache
+from labelsync.release.cloud import Buckets
 from labelsync.release.transport import FetchError, Session, fetch, shown
 
 Kind = Literal["image", "bitmap"]
@@ -37,7 +39,8 @@ _ENDS = {"JPEG": b"\xff\xd9", "PNG": b"IEND\xaeB`\x82"}
 
 @dataclass(frozen=True)
 class Asset:
-    """One file that a release needs: an http(s) URL, or a path beside a release file named by path."""
+    """One file that a release needs: an http(s) URL, an object in a bucket (s3://, gs://, az://), or a path beside a
+    release file named by path."""
 
     location: str | Path
     kind: Kind
@@ -53,11 +56,12 @@ class Fetched:
 
 
 def fetch_assets(
-    assets: Collection[Asset], *, cache: AssetCache, workers: int
+    assets: Collection[Asset], *, cache: AssetCache, workers: int, sign: Callable[[str], str] | None = None
 ) -> tuple[dict[Asset, Fetched], dict[Asset, str]]:
     """Every asset once: what was fetched, and for the others the reason that reads after "image" or "bitmap".
 
-    A host that leaves `GIVE_UP_AFTER` files in a row unanswered is not asked for the rest.
+    A host that leaves `GIVE_UP_AFTER` files in a row unanswered is not asked for the rest. An image that we may not
+    read is asked for once more at the URL that `sign` gives for it, and cached under its own.
     """
     fetched: dict[Asset, Fetched] = {}
     failed: dict[Asset, str] = {}
@@ -67,8 +71,8 @@ def fetch_assets(
         ThreadPoolExecutor(workers, thread_name_prefix="pull") as pool,
         tqdm(total=len(unique), desc="assets", unit="file", disable=None, file=sys.stderr) as bar,
     ):
-        hosts = _Hosts()
-        futures = {pool.submit(_fetch_one, a, session, cache, hosts): a for a in unique}
+        ways = _Ways(session, Buckets(), _Hosts(), sign)
+        futures = {pool.submit(_fetch_one, a, cache, ways): a for a in unique}
         try:
             for future in as_completed(futures):
                 try:
@@ -115,10 +119,10 @@ class _Hosts:
         self._lock = threading.Lock()
 
     def require(self, host: str) -> None:
-        """Raises AssetError if the host has been given up."""
+        """Raises FetchError if the host has been given up."""
         with self._lock:
             if self._silent.get(host, 0) >= GIVE_UP_AFTER:
-                raise AssetError(f"not tried, {host} left {GIVE_UP_AFTER} files in a row unanswered")
+                raise FetchError(f"not tried, {host} left {GIVE_UP_AFTER} files in a row unanswered")
 
     def report(self, host: str, *, answered: bool) -> None:
         """One file more."""
@@ -126,20 +130,55 @@ class _Hosts:
             self._silent[host] = 0 if answered else self._silent.get(host, 0) + 1
 
 
-def _fetch_one(asset: Asset, session: Session, cache: AssetCache, hosts: _Hosts) -> Fetched:
+@dataclass(frozen=True)
+class _Ways:
+    """The ways to an asset that all threads of a pull share."""
+
+    session: Session
+    buckets: Buckets
+    hosts: _Hosts
+    sign: Callable[[str], str] | None
+
+    def fetch(self, asset: Asset, url: str) -> bytes:
+        """Checked bytes, signed for if need be. Raises AssetError with the reason, which holds no signature."""
+        try:
+            return self._direct(asset, url)
+        except FetchError as e:
+            if not e.denied or self.sign is None or asset.kind != "image":
+                raise AssetError(f"{shown(url)}: {e.reason}") from None
+            refused = e.reason
+        try:
+            return self._direct(asset, self.sign(url))
+        except LabelsyncError as e:
+            raise AssetError(f"{shown(url)}: {refused}, and no signed URL: {e.message}") from None
+        except FetchError as e:
+            raise AssetError(f"{shown(url)}: by its signed URL: {e.reason}") from None
+
+    def _direct(self, asset: Asset, url: str) -> bytes:
+        def check(data: bytes) -> None:
+            check_asset(data, kind=asset.kind)
+
+        scheme, host = urlsplit(url).scheme, urlsplit(url).netloc.rpartition("@")[2]
+        self.hosts.require(host)
+        try:
+            if scheme in cloud.SCHEMES:
+                data = self.buckets.fetch(url, check=check)
+            else:
+                data = fetch(self.session, url, check=check)
+        except FetchError as e:
+            self.hosts.report(host, answered=not e.unreachable)
+            raise
+        self.hosts.report(host, answered=True)
+        return data
+
+
+def _fetch_one(asset: Asset, cache: AssetCache, ways: _Ways) -> Fetched:
     if isinstance(asset.location, Path):
         return _read_local(asset.location, asset.kind)
     url = asset.location
     if (known := cache.find(url)) is not None and _fits(known, asset.kind):
         return Fetched(known, 0, "cache")
-    host = urlsplit(url).netloc.rpartition("@")[2]
-    hosts.require(host)
-    try:
-        data = fetch(session, url, check=lambda d: check_asset(d, kind=asset.kind))
-    except FetchError as e:
-        hosts.report(host, answered=not e.unreachable)
-        raise AssetError(f"{shown(url)}: {e.reason}") from None
-    hosts.report(host, answered=True)
+    data = ways.fetch(asset, url)
     return Fetched(cache.add(url, data), len(data), "network")
 
 

@@ -1,17 +1,25 @@
 """The asset cache: images and bitmaps by content, shared by all rounds and datasets of a user.
 
 objects/ab/abcd..     one file per content, read-only, because release folders hard-link it
-urls/12/1234...json   one small file per URL: which content it has
+urls/12/1234...json   one small file per URL: which content it has; its time is that of its last use
+users/.1234.lock      held by a pull that is under way
 """
 
 import json
 import os
 import re
+import secrets
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
-from labelsync.store import sha256, write_bytes, write_text
+from labelsync.errors import OutputLocked
+from labelsync.release.transport import shown
+from labelsync.store import lock_file, locked, sha256, write_bytes, write_text
+
+OBJECTS, URLS, USERS = "objects", "urls", "users"
 
 # What storage services add to a URL to sign it; the rest of a query names the asset.
 _SIGNATURE = re.compile(r"x-amz-.*|x-goog-.*|response-content-.*", re.IGNORECASE)
@@ -24,10 +32,14 @@ _SIGNED_BY = {  # plain words, which count as a signature only beside the one th
 def asset_key(url: str) -> str:
     """What an asset is called whatever signature its URL carries today: the URL without the signing parameters.
 
+    In a bucket (s3://, gs://, az://) nothing is signed, and "?" and "#" are characters of a name like others.
+
     Raises:
         ValueError: not a URL.
     """
     parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        return url
     query = parse_qsl(parts.query, keep_blank_values=True)
     names = {k.lower() for k, _ in query}
     signing = {word for signer, words in _SIGNED_BY.items() if signer in names for word in words}
@@ -57,9 +69,34 @@ class AssetCache:
         try:
             known = json.loads(entry.read_text())
             blob = self._object(known["sha256"])
-            return blob if blob.is_file() and blob.stat().st_size == known["size"] else None
-        except (ValueError, KeyError, TypeError):  # not what `add` writes: as good as not there
+            if blob.stat().st_size != known["size"]:
+                return None
+        except (ValueError, KeyError, TypeError, OSError):  # not what `add` writes, or gone: as good as not there
             return None
+        with suppress(OSError):  # a cache that is only read is as good
+            os.utime(entry)  # when it was last of use
+        return blob
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While this lasts, `labelsync cache --clean` leaves the cache alone; any number may use it at once."""
+        marker = self.root / USERS / secrets.token_hex(8)
+        with ExitStack() as held:
+            with suppress(OSError):  # a cache that is only read is as good
+                held.enter_context(locked(marker))
+                held.callback(lock_file(marker).unlink, missing_ok=True)
+            yield
+
+    def is_in_use(self) -> bool:
+        """Whether a pull uses the cache now. Markers of killed pulls go on the way."""
+        for file in sorted((self.root / USERS).glob(".*.lock")):
+            marker = file.with_name(file.name.removeprefix(".").removesuffix(".lock"))
+            try:
+                with locked(marker):
+                    file.unlink(missing_ok=True)
+            except OutputLocked:
+                return True
+        return False
 
     def add(self, url: str, data: bytes) -> Path:
         """Keep checked bytes under their URL; equal bytes of other URLs are stored once."""
@@ -68,14 +105,13 @@ class AssetCache:
         if not blob.is_file() or blob.stat().st_size != len(data):
             write_bytes(blob, data)
             blob.chmod(0o444)  # release folders hard-link it: an edit there must not change it for all rounds
-        shown = urlunsplit(urlsplit(asset_key(url))._replace(query=""))  # a query we do not know may hold a secret
-        entry = {"url": shown, "sha256": digest, "size": len(data)}
+        entry = {"url": shown(url), "sha256": digest, "size": len(data)}  # a query we do not know may hold a secret
         write_text(self._entry(url), json.dumps(entry, indent=1) + "\n")
         return blob
 
     def _entry(self, url: str) -> Path:
         key = sha256(asset_key(url).encode())
-        return self.root / "urls" / key[:2] / f"{key}.json"
+        return self.root / URLS / key[:2] / f"{key}.json"
 
     def _object(self, digest: str) -> Path:
-        return self.root / "objects" / digest[:2] / digest
+        return self.root / OBJECTS / digest[:2] / digest

@@ -13,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsync.errors import BitmapError
-from labelsync.labels import Category, LabelMap, TaxonomyChanges, from_categories
+from labelsync.labels import LabelMap, from_categories
 from labelsync.pixels.semantic import instance_classes, to_semantic
 from labelsync.records.changes import Change, ClassChange, Flow, SampleChange
 from labelsync.records.release import Annotation, Sample
 from labelsync.release.side import Drawn, Side
+from labelsync.taxonomy import Category, TaxonomyChanges
 
 IdFlow = Mapping[tuple[int, int], int]  # (old disk id, new disk id) -> pixels, of different ids only
 
@@ -93,8 +94,7 @@ def _compared(
     if before is None or after is None:
         change = "added" if before is None else "removed"
     elif was and now:
-        classes = _classes(was.annotations, taxonomy.old), _classes(now.annotations, taxonomy.new)
-        if was.has_bitmap_of(now) and classes[0] == classes[1]:
+        if _is_same(was, now, taxonomy):
             return replace(found, change=change)
         change = "relabelled"
     elif was or now:
@@ -113,6 +113,18 @@ def _drawn(sample: Sample | None, side: Side, status: Collection[str]) -> Drawn 
     if sample is None or sample.label is None or sample.label.status not in status:
         return None
     return side.drawn(sample, sample.label)
+
+
+def _is_same(was: Drawn, now: Drawn, taxonomy: Taxonomy) -> bool:
+    """Whether the entries alone say that two labels have the same pixels."""
+    if was.is_shapes or now.is_shapes:
+        return _strokes(was.annotations, taxonomy.old) == _strokes(now.annotations, taxonomy.new)
+    return was.has_bitmap_of(now) and _classes(was.annotations, taxonomy.old) == _classes(now.annotations, taxonomy.new)
+
+
+def _strokes(annotations: Iterable[Annotation], table: Mapping[int, int]) -> list[tuple[Any, ...]]:
+    """What shapes draw, in the order they draw it."""
+    return [(a.type, a.points, table.get(a.category_id, -1 - a.category_id)) for a in annotations]
 
 
 def _classes(annotations: Iterable[Annotation], table: Mapping[int, int]) -> set[tuple[int, int]]:

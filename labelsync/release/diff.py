@@ -13,7 +13,9 @@ import numpy.typing as npt
 from tqdm import tqdm
 
 from labelsync.errors import BitmapError, OptionError, SamplesFailed
+from labelsync.pixels.image import image_size
 from labelsync.pixels.instance import decode_instance_bitmap
+from labelsync.pixels.shapes import draw_shapes
 from labelsync.records.changes import DiffRecord, DiffSide
 from labelsync.release import compare
 from labelsync.release.assets import Asset, Fetched, fetch_assets
@@ -30,14 +32,16 @@ def diff(
     *,
     labelset: str = "ground-truth",
     status: Sequence[str] = ("LABELED", "REVIEWED"),
+    line_width: float = 0.0,
     wait: float = 600.0,
     workers: int = 16,
     allow_failed: int = 0,
 ) -> DiffRecord:
     """Compare two releases: their samples, labels and categories, and the pixels that went from class to class.
 
-    Samples are matched by uuid. Classes are followed by name, and where a name is new, by the category's number. Only
-    bitmaps of labels that differ are fetched and decoded: neither a new signature in a URL nor a new status is a
+    Samples are matched by uuid, frames of a sequence by their number in it. Classes are followed by name, and where a
+    name is new, by the category's number. Only bitmaps of labels that differ are fetched and decoded (of labels made of
+    shapes, the images, which say where shapes are cut off): neither a new signature in a URL nor a new status is a
     difference in pixels.
 
     Args:
@@ -45,6 +49,7 @@ def diff(
         new: the later one, likewise.
         labelset: whose labels to compare; a folder has the one that it was pulled with.
         status: label statuses that count; labels of other statuses are as good as none.
+        line_width: pixels that polylines are wide, 0 = they have no pixels.
         wait: seconds to wait for a release that is PENDING.
         workers: downloads at the same time.
         allow_failed: number of samples that may fail; they are in the record, with the reason.
@@ -55,7 +60,12 @@ def diff(
         TaxonomyError: categories of which two have one name or one number.
         SamplesFailed: more than `allow_failed` samples could not be compared.
     """
-    for flag, value, least in (("--workers", workers, 1), ("--allow-failed", allow_failed, 0), ("--wait", wait, 0)):
+    for flag, value, least in (
+        ("--workers", workers, 1),
+        ("--allow-failed", allow_failed, 0),
+        ("--wait", wait, 0),
+        ("--line-width", line_width, 0),
+    ):
         if not value >= least:  # a NaN is refused too
             raise OptionError(f"{flag} is {value}, which is out of range", hint=f"give {least} or more")
     wanted = check_status(status)
@@ -64,7 +74,7 @@ def diff(
     found = [_merged(c) for c in compare.compare_entries(before, after, taxonomy, status=wanted)]
     assets = [d.asset for c in found for d in (c.old, c.new) if d is not None and d.asset is not None]
     fetched, missing = fetch_assets(assets, cache=AssetCache(), workers=workers) if assets else ({}, {})
-    reading = _Reading(taxonomy, fetched, missing)
+    reading = _Reading(taxonomy, fetched, missing, line_width)
     counted = _count([c for c in found if c.is_open], reading, workers=workers)
     done = [counted[c.uuid].compared if c.uuid in counted else c for c in found]
     _refuse_losses(done, allow_failed)
@@ -99,6 +109,7 @@ class _Reading:
     taxonomy: Taxonomy
     fetched: Mapping[Asset, Fetched]
     missing: Mapping[Asset, str]
+    line_width: float
 
     def bytes_of(self, drawn: Drawn | None) -> bytes | None:
         """The bitmap's bytes, None where nothing was drawn. Raises BitmapError with the reason."""
@@ -107,14 +118,14 @@ class _Reading:
                 raise BitmapError(drawn.problem)
             return None
         if drawn.asset in self.missing:
-            raise BitmapError(f"bitmap {self.missing[drawn.asset]}")
+            raise BitmapError(f"{drawn.asset.kind} {self.missing[drawn.asset]}")
         path = self.fetched[drawn.asset].path
         try:
             data = path.read_bytes()
         except OSError as e:
-            raise BitmapError(f"its bitmap cannot be read ({e.strerror}): {path.name}") from None
+            raise BitmapError(f"its {drawn.asset.kind} cannot be read ({e.strerror}): {path.name}") from None
         if drawn.sha256 and sha256(data) != drawn.sha256:
-            raise BitmapError(f"its bitmap was changed after the pull: {path.name}")
+            raise BitmapError(f"its {drawn.asset.kind} was changed after the pull: {path.name}")
         return data
 
 
@@ -146,11 +157,11 @@ def _count_one(compared: Compared, reading: _Reading) -> _Counted:
         side = "new"
         after = reading.bytes_of(compared.new)
         side = "old"
-        old_ids, decoded = _decoded(before), before is not None
+        old_ids, decoded = _decoded(before, compared.old), before is not None
         old = _classes(old_ids, compared.old, reading.taxonomy.old, reading)
         side = "new"
         is_same = after is not None and after == before
-        new_ids = old_ids if is_same else _decoded(after)
+        new_ids = old_ids if is_same else _decoded(after, compared.new)
         decoded += after is not None and not is_same
         new = _classes(new_ids, compared.new, reading.taxonomy.new, reading)
         flow = compare.pixel_flow(old, new)
@@ -159,11 +170,14 @@ def _count_one(compared: Compared, reading: _Reading) -> _Counted:
     return _Counted(compared, flow, decoded)
 
 
-def _decoded(data: bytes | None) -> npt.NDArray[np.uint32] | None:
+def _decoded(data: bytes | None, drawn: Drawn | None) -> npt.NDArray[np.uint32] | None:
+    """(H, W) instance ids; of the image of a label made of shapes, zeros of its size."""
+    if data is None or drawn is None:
+        return None
     try:
-        return None if data is None else decode_instance_bitmap(data)
+        return np.broadcast_to(np.uint32(0), image_size(data)) if drawn.is_shapes else decode_instance_bitmap(data)
     except BitmapError as e:
-        raise BitmapError(f"its bitmap: {e.message}") from None
+        raise BitmapError(f"its {'image' if drawn.is_shapes else 'bitmap'}: {e.message}") from None
 
 
 def _classes(
@@ -171,7 +185,11 @@ def _classes(
 ) -> npt.NDArray[Any] | None:
     if instances is None or drawn is None:
         return None
-    return compare.class_map(instances, drawn.annotations, table, reading.taxonomy.labels)
+    labels = reading.taxonomy.labels
+    if drawn.is_shapes:
+        width = reading.line_width
+        return draw_shapes(drawn.annotations, table, instances.shape, dtype=labels.dtype, line_width=width)[0]
+    return compare.class_map(instances, drawn.annotations, table, labels)
 
 
 # -------------------------------------------------------------------- the record

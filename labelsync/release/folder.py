@@ -2,7 +2,7 @@
 
     release.json            the release file, byte for byte
     images/<stem>.<ext>     one per pulled sample, original bytes
-    bitmaps/<stem>.png      its instance bitmap, original bytes; none where nothing was drawn
+    bitmaps/<stem>.png      its instance bitmap, original bytes; none where nothing was drawn, or shapes say what
     ledger.json             one row per sample
     manifest.json           written last
 

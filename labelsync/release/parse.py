@@ -11,10 +11,12 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from labelsync.errors import OptionError, ReleaseFormatError
-from labelsync.labels import Category, Color
-from labelsync.records.release import Annotation, Label, Release, Sample
+from labelsync.records.release import Release
+from labelsync.release.entries import BITMAP, CAMERA, SENSORS, SUPPORTED, samples_of, sensor_types
+from labelsync.release.values import integer, text
+from labelsync.taxonomy import Category, Color
 
-SUPPORTED = ("segmentation-bitmap", "segmentation-bitmap-highres")
+_OLD_NAMES = {"bbox": "bboxes"}  # the platform's documents say the one, its API the other
 
 STATUSES = (
     "PRELABELED",
@@ -31,33 +33,28 @@ _EXPORT = "give the JSON file of a release (Releases > Download on Segments.ai)"
 
 
 def parse_release(data: bytes, *, where: str, labelset: str = "ground-truth") -> Release:
-    """The release in `data`; `where` names it in errors. Every sample of the file is in it, in the file's order.
+    """The release in `data`; `where` names it in errors. Every image of the file is a sample, in the file's order.
 
-    Sample uuids are unique in the result: an entry without one is called "#<its position>", a second entry under one
-    uuid "<uuid>#<its position>", both with a `problem`.
+    So is each frame of a sequence; `entries.samples_of` says what it is called. Uuids are unique in the result.
 
     Raises:
-        ReleaseFormatError: not JSON, not a release, a broken taxonomy, or a task type without bitmaps.
+        ReleaseFormatError: not JSON, not a release, a broken taxonomy, or a task type without labelled pixels.
         OptionError: the release has no labelset of that name.
     """
     document = load_document(data, where=where)
     dataset = document["dataset"]
-    task_type = _text(dataset.get("task_type")) or SUPPORTED[0]  # files trimmed by hand have none
-    if task_type not in SUPPORTED:
-        raise ReleaseFormatError(
-            f"{where} is of task type {task_type!r}", hint=f"labelsync converts {' and '.join(SUPPORTED)}"
-        )
     entries = dataset["samples"]
+    task_type = _task_type(dataset, entries, where=where)
     _require_labelset(labelset, dataset, entries, where=where)
     return Release(
-        name=_text(document.get("name")),
+        name=text(document.get("name")),
         dataset=_full_name(dataset),
         task_type=task_type,
         labelset=labelset,
         categories=_categories(dataset, where=where),
-        samples=_samples(entries, labelset=labelset),
-        description=_text(document.get("description")),
-        created_at=_text(document.get("created_at")),
+        samples=samples_of(entries, task_type=task_type, labelset=labelset),
+        description=text(document.get("description")),
+        created_at=text(document.get("created_at")),
     )
 
 
@@ -87,17 +84,30 @@ def check_status(status: Iterable[str]) -> tuple[str, ...]:
 # -------------------------------------------------------------------- the envelope
 
 
+def _task_type(dataset: dict[str, Any], entries: list[Any], *, where: str) -> str:
+    """One of SUPPORTED. Raises ReleaseFormatError for a type whose labels are not pixels of images."""
+    found = text(dataset.get("task_type")) or BITMAP  # files trimmed by hand have none
+    found = _OLD_NAMES.get(found, found)
+    hint = f"labelsync converts {', '.join(SUPPORTED)}; point clouds, keypoints and text have no labelled pixels"
+    if found not in SUPPORTED:
+        raise ReleaseFormatError(f"{where} is of task type {found!r}", hint=hint)
+    if found == SENSORS and entries and CAMERA not in (types := sensor_types(entries)):
+        has = f"its sensors are {', '.join(sorted(types))}" if types else "it names no sensors"
+        raise ReleaseFormatError(f"{where} is a multisensor release without {CAMERA} sensors: {has}", hint=hint)
+    return found
+
+
 def _full_name(dataset: dict[str, Any]) -> str:
     owner = dataset.get("owner")
     if isinstance(owner, dict):  # the API's form
         owner = owner.get("username")
-    return "/".join(part for part in (_text(owner), _text(dataset.get("name"))) if part)
+    return "/".join(part for part in (text(owner), text(dataset.get("name"))) if part)
 
 
 def _require_labelset(labelset: str, dataset: dict[str, Any], entries: list[Any], *, where: str) -> None:
     """An unknown labelset would make every sample look unlabeled."""
     listed = dataset.get("labelsets")
-    known = {_text(x.get("name")) for x in listed if isinstance(x, dict)} if isinstance(listed, list) else set()
+    known = {text(x.get("name")) for x in listed if isinstance(x, dict)} if isinstance(listed, list) else set()
     tasks = dataset.get("tasks")
     known |= {str(k) for k in tasks} if isinstance(tasks, dict) else set()
     labels = [e["labels"] for e in entries if isinstance(e, dict) and isinstance(e.get("labels"), dict)]
@@ -114,14 +124,14 @@ def _categories(dataset: dict[str, Any], *, where: str) -> tuple[Category, ...]:
         raise ReleaseFormatError(f"{where} has no categories (dataset.task_attributes.categories)", hint=_EXPORT)
     categories = []
     for position, entry in enumerate(listed, 1):
-        number = _integer(entry.get("id")) if isinstance(entry, dict) else None
-        if number is None or not _text(entry.get("name")):
+        number = integer(entry.get("id")) if isinstance(entry, dict) else None
+        if number is None or not text(entry.get("name")):
             raise ReleaseFormatError(
                 f"{where}: category {position} of {len(listed)} has no number or no name",
                 hint="repair the taxonomy on Segments.ai and make a new release",
             )
         categories.append(
-            Category(number, _text(entry["name"]), _color(entry.get("color")), entry.get("has_instances") is True)
+            Category(number, text(entry["name"]), _color(entry.get("color")), entry.get("has_instances") is True)
         )
     return tuple(categories)
 
@@ -134,109 +144,6 @@ def _color(value: Any) -> Color | None:
         return None
     r, g, b = (round(c) for c in value[:3])
     return r, g, b
-
-
-# -------------------------------------------------------------------- samples
-
-
-class _UnusableError(Exception):
-    """Why one label cannot be used, in words that become its sample's `problem`."""
-
-
-def _samples(entries: Iterable[Any], *, labelset: str) -> tuple[Sample, ...]:
-    samples: list[Sample] = []
-    first: dict[str, str] = {}
-    for position, entry in enumerate(entries, 1):
-        sample = _sample(entry, position, labelset=labelset)
-        if sample.uuid in first:
-            problem = sample.problem or f"its uuid {sample.uuid} is that of sample {first[sample.uuid]!r} too"
-            sample = Sample(f"{sample.uuid}#{position}", sample.name, None, problem=problem)
-        while sample.uuid in first:  # only in a file made to confuse
-            sample = Sample(f"{sample.uuid}#", sample.name, None, problem=sample.problem)
-        first[sample.uuid] = sample.name
-        samples.append(sample)
-    return tuple(samples)
-
-
-def _sample(entry: Any, position: int, *, labelset: str) -> Sample:
-    """One entry; whatever is wrong with it becomes its `problem`, said so that it reads after the sample's name."""
-    if not isinstance(entry, dict):
-        return Sample(f"#{position}", f"entry {position}", None, problem="the entry is not an object")
-    uuid, problem = _text(entry.get("uuid")), ""
-    if not uuid:
-        uuid, problem = f"#{position}", "it has no uuid"
-    labels = entry.get("labels")
-    found = labels.get(labelset) if isinstance(labels, dict) else None
-    label: Label | None = None
-    try:
-        label = None if found is None else _label(found)
-    except _UnusableError as e:
-        problem = problem or str(e)
-    metadata = entry.get("metadata")
-    return Sample(
-        uuid=uuid,
-        name=_text(entry.get("name")) or uuid,
-        image_url=_url(_within(entry, "attributes", "image")),
-        label=label,
-        metadata=metadata if isinstance(metadata, dict) else {},
-        problem=problem,
-    )
-
-
-def _label(found: Any) -> Label:
-    """One label object. Raises _UnusableError with the reason if it cannot be used."""
-    if not isinstance(found, dict):
-        raise _UnusableError(f"its label is a {type(found).__name__}, not an object")
-    status = _text(found.get("label_status"))
-    if not status:
-        raise _UnusableError("its label has no label_status")
-    attributes = found.get("attributes")
-    listed = attributes.get("annotations") if isinstance(attributes, dict) else None
-    if listed is not None and not isinstance(listed, list):
-        raise _UnusableError("its annotations are not a list")
-    annotations = tuple(_annotation(a, i) for i, a in enumerate(listed or (), 1))
-    return Label(status, annotations, _url(_within(found, "attributes", "segmentation_bitmap")))
-
-
-def _annotation(entry: Any, position: int) -> Annotation:
-    if not isinstance(entry, dict):
-        raise _UnusableError(f"its annotation {position} is not an object")
-    number = _integer(entry.get("id", entry.get("track_id")))  # the newest API calls it track_id
-    if number is None:
-        raise _UnusableError(f"its annotation {position} has no id")
-    category = _integer(entry.get("category_id"))
-    if category is None:
-        raise _UnusableError(f"its annotation {number} has no category_id")
-    return Annotation(number, category)
-
-
-# -------------------------------------------------------------------- values
-
-
-def _within(entry: dict[str, Any], *keys: str) -> Any:
-    """entry[key][key].. or None where any of it is missing or null."""
-    value: Any = entry
-    for key in keys:
-        value = value.get(key) if isinstance(value, dict) else None
-    return value
-
-
-def _url(holder: Any) -> str | None:
-    """The `url` of {"url": ..}; null and "" are no URL."""
-    url = holder.get("url") if isinstance(holder, dict) else None
-    return _text(url).strip() or None
-
-
-def _integer(value: Any) -> int | None:
-    """An int, also if it was written 3.0 by another program; True is none."""
-    if isinstance(value, float) and value.is_integer():
-        return int(value)
-    return value if isinstance(value, int) and not isinstance(value, bool) else None
-
-
-def _text(value: Any) -> str:
-    """A string that can be written as UTF-8 (a lone surrogate becomes "?"); "" for anything but a string."""
-    return value.encode("utf-8", "replace").decode() if isinstance(value, str) else ""
 
 
 def _first_line(error: Exception) -> str:

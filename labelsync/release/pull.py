@@ -1,8 +1,9 @@
 """`pull`: a release, with every image and instance bitmap its labels need, into a folder."""
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,8 @@ from labelsync.records.text import to_json
 from labelsync.release.assets import Asset, Fetched, extension_of, fetch_assets, head_of
 from labelsync.release.cache import AssetCache
 from labelsync.release.folder import BITMAPS, IMAGES, LEDGER, RELEASE, file_stem, release_digest
-from labelsync.release.parse import default_name, parse_release
-from labelsync.release.sources import ReleaseFile, read_source
+from labelsync.release.parse import check_status, default_name, parse_release
+from labelsync.release.sources import ReleaseFile, read_source, signing
 from labelsync.store import (
     Manifest,
     digest_of,
@@ -34,6 +35,7 @@ def pull(
     *,
     out: str | Path | None = None,
     labelset: str = "ground-truth",
+    status: Sequence[str] | None = None,
     wait: float = 600.0,
     workers: int = 16,
     allow_failed: int = 0,
@@ -41,13 +43,17 @@ def pull(
 ) -> PullRecord:
     """Fetch a release into a folder: release.json, images, instance bitmaps, ledger, manifest.
 
-    Samples with a label in `labelset`, whatever its status, get their image and bitmap; the others are rows of the
-    ledger. Files go through a cache that all rounds share, so a second round fetches only what is new.
+    Samples with a label in `labelset` get their image and bitmap (labels made of shapes have none); the others are rows
+    of the ledger. A frame of a sequence is a sample. Files go through a cache that all rounds share (see `cache`), so a
+    second round fetches only what is new. Images in a private bucket (https, s3://, gs://, az://) are read with the
+    login of the environment, else, for a release that is named, by URLs that Segments.ai signs.
 
     Args:
         source: "owner/dataset@release" (key in SEGMENTS_API_KEY, server in SEGMENTS_API_URL), or a release file by
             path or http(s) URL.
         out: the folder to make; None = "<dataset>-<release>" here.
+        labelset: whose labels are wanted.
+        status: label statuses that are wanted; None = every label, whatever its status.
         wait: seconds to wait for a release that is PENDING.
         workers: downloads at the same time.
         allow_failed: number of samples that may fail without stopping the pull; they are in the ledger.
@@ -64,23 +70,30 @@ def pull(
             raise OptionError(f"{flag} is {value}, which is out of range", hint=f"give {least} or more")
     file = read_source(source, wait=wait)
     release = parse_release(file.data, where=file.where, labelset=labelset)
-    plans = [_plan(sample, file) for sample in release.samples]
+    wanted = None if status is None else check_status(status)
+    plans = [_plan(s, file) if _is_wanted(s, wanted) else _Plan(s, filtered=True) for s in release.samples]
     target = Path(default_name(release, where=file.where) if out is None else out)
     inputs = {"release": release_digest(file.data, where=file.where)} | _local_inputs(plans, file)
-    settings = {"labelset": labelset}
+    settings = {"labelset": labelset} | ({} if wanted is None else {"status": list(wanted)})
     old = _same(target, fingerprint("pull", inputs, settings))
     if old is not None and _is_complete(target, old):
         return _record(target, old, reused=len(old.files) - 1, unchanged=True)
-    with stage_folder(target, stage="pull", overwrite=overwrite or old is not None) as work:
-        assets = [a for p in plans for a in p.assets]
-        fetched, problems = fetch_assets(assets, cache=AssetCache(), workers=workers)
+    images = {str(p.image.location): p.sample.entry for p in plans if p.image is not None}
+    store = AssetCache()
+    with (
+        stage_folder(target, stage="pull", overwrite=overwrite or old is not None) as work,
+        store.in_use(),
+        signing(file, images) as sign,
+    ):
+        fetch = partial(fetch_assets, cache=store, workers=workers, sign=sign)
+        fetched, problems = fetch([a for p in plans for a in p.assets])
         ledger = Ledger(tuple(_ledger_row(p, problems) for p in plans))
         ledger.require_complete(release.samples)
         _refuse_losses(ledger, allow_failed)
         write_bytes(work / RELEASE, file.data)
         for p, row in zip(plans, ledger.rows, strict=True):
             if row.outcome == "pulled":
-                _place(p, fetched, work)
+                _place(p, fetched, work, again=fetch)
         write_text(work / LEDGER, to_json(ledger) + "\n")
         # release.json stands in the digest by `inputs`, which new signatures in its URLs do not change
         manifest = write_manifest(
@@ -101,16 +114,23 @@ def pull(
 
 @dataclass(frozen=True)
 class _Plan:
-    """One sample and the files it needs; `problem` = why it has failed before anything was fetched."""
+    """One sample and the files it needs; `problem` = why it has failed before anything was fetched, `filtered` = its
+    label has a status that is not wanted."""
 
     sample: Sample
     image: Asset | None = None
     bitmap: Asset | None = None
     problem: str = ""
+    filtered: bool = False
 
     @property
     def assets(self) -> tuple[Asset, ...]:
         return tuple(a for a in (self.image, self.bitmap) if a is not None)
+
+
+def _is_wanted(sample: Sample, status: Collection[str] | None) -> bool:
+    """Whether a sample is to be pulled; one that cannot be used at all is lost, not filtered."""
+    return status is None or sample.label is None or sample.problem != "" or sample.label.status in status
 
 
 def _plan(sample: Sample, file: ReleaseFile) -> _Plan:
@@ -119,7 +139,7 @@ def _plan(sample: Sample, file: ReleaseFile) -> _Plan:
         return _Plan(sample, problem=sample.problem)
     if sample.image_url is None:
         return _Plan(sample, problem="its image has no URL")
-    if label.bitmap_url is None and label.annotations:
+    if label.lacks_bitmap:
         return _Plan(sample, problem=f"its label has {len(label.annotations)} annotations and no bitmap URL")
     try:
         image = Asset(file.locate(sample.image_url), "image")
@@ -144,7 +164,11 @@ def _ledger_row(plan: _Plan, problems: Mapping[Asset, str]) -> LedgerRow:
     if reason:
         return LedgerRow(sample.uuid, sample.name, "failed", reason, sample.label.status if sample.label else "")
     if sample.label is None:
-        return LedgerRow(sample.uuid, sample.name, "unlabeled", "no label in this labelset")
+        why = "no label on this frame" if sample.sequence else "no label in this labelset"
+        return LedgerRow(sample.uuid, sample.name, "unlabeled", why)
+    if plan.filtered:
+        reason = f"status {sample.label.status}, not pulled"
+        return LedgerRow(sample.uuid, sample.name, "filtered", reason, sample.label.status)
     return LedgerRow(sample.uuid, sample.name, "pulled", status=sample.label.status)
 
 
@@ -164,18 +188,35 @@ def _refuse_losses(ledger: Ledger, allowed: int) -> None:
 # -------------------------------------------------------------------- the folder
 
 
-def _place(plan: _Plan, fetched: Mapping[Asset, Fetched], work: Path) -> None:
-    """Put a sample's files into the folder: links to the cache, copies of a user's own files."""
+_Fetch = Callable[[list[Asset]], tuple[dict[Asset, Fetched], dict[Asset, str]]]
+
+
+def _place(plan: _Plan, fetched: Mapping[Asset, Fetched], work: Path, *, again: _Fetch) -> None:
+    """Put a sample's files into the folder: links to the cache, copies of a user's own files.
+
+    A file that has vanished from the cache meanwhile is fetched `again`.
+    """
     stem = file_stem(plan.sample.uuid)
     for asset in plan.assets:
-        source = fetched[asset]
-        name = f"{stem}.{extension_of(head_of(source.path))}"
-        target = work / (IMAGES if asset.kind == "image" else BITMAPS) / name
-        if source.origin == "folder":  # a link would let an edit of the original change a finished folder
-            target.parent.mkdir(exist_ok=True)
-            shutil.copyfile(source.path, target)
-        else:
-            link_or_copy(source.path, target)
+        folder = work / (IMAGES if asset.kind == "image" else BITMAPS)
+        try:
+            _put(fetched[asset], folder, stem)
+        except FileNotFoundError:
+            got, problems = again([asset])
+            if asset in problems:
+                raise AssetError(
+                    f"{plan.sample.name!r}: {asset.kind} {problems[asset]}", hint="pull once more"
+                ) from None
+            _put(got[asset], folder, stem)
+
+
+def _put(source: Fetched, folder: Path, stem: str) -> None:
+    target = folder / f"{stem}.{extension_of(head_of(source.path))}"
+    if source.origin == "folder":  # a link would let an edit of the original change a finished folder
+        target.parent.mkdir(exist_ok=True)
+        shutil.copyfile(source.path, target)
+    else:
+        link_or_copy(source.path, target)
 
 
 def _same(target: Path, wanted: str) -> Manifest | None:

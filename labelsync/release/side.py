@@ -1,4 +1,7 @@
-"""One side of a diff: a release, wherever it is, and where the bitmaps of its labels are."""
+"""One side of a diff: a release, wherever it is, and where the bitmaps of its labels are.
+
+Labels made of shapes have no bitmap; theirs is the image, whose size says where they are cut off.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,7 +10,7 @@ from urllib.parse import urlsplit
 
 from labelsync.errors import AssetError
 from labelsync.records.release import Annotation, Label, Release, Sample
-from labelsync.release.assets import Asset
+from labelsync.release.assets import Asset, Kind
 from labelsync.release.cache import asset_key
 from labelsync.release.folder import ReleaseFolder, open_release
 from labelsync.release.parse import parse_release
@@ -16,7 +19,7 @@ from labelsync.release.sources import ReleaseFile, read_source
 
 @dataclass(frozen=True)
 class Drawn:
-    """A label and its bitmap, not yet fetched.
+    """A label and its bitmap, not yet fetched; the image in place of the bitmap where the label is `shapes`.
 
     Attributes:
         asset: the bitmap; None if nothing was drawn, or if there is a `problem`.
@@ -30,6 +33,11 @@ class Drawn:
     key: str = ""
     sha256: str = ""
     problem: str = ""
+
+    @property
+    def is_shapes(self) -> bool:
+        """Whether the annotations say by themselves where they are."""
+        return any(a.type for a in self.annotations)
 
     def has_bitmap_of(self, other: "Drawn") -> bool:
         """Whether both have the very same bitmap, as far as can be told without reading them."""
@@ -71,24 +79,28 @@ def shared(old: Drawn, new: Drawn) -> Asset | None:
 
 
 def _of_file(file: ReleaseFile, release: Release) -> Side:
-    def drawn(_: Sample, label: Label) -> Drawn:
-        if label.bitmap_url is None:
-            return _without_bitmap(label)
+    def drawn(sample: Sample, label: Label) -> Drawn:
+        kind, url = _wanted(sample, label)
+        if url is None:
+            return _without_file(label)
         try:
-            location = file.locate(label.bitmap_url)
+            location = file.locate(url)
         except AssetError as e:
-            key = _web_key(label.bitmap_url) or f"{file.where} {label.bitmap_url}"
-            return Drawn(label.annotations, key=key, problem=f"bitmap {e.message}")
+            key = _web_key(url) or f"{file.where} {url}"
+            return Drawn(label.annotations, key=key, problem=f"{kind} {e.message}")
         key = str(location) if isinstance(location, Path) else asset_key(location)
-        return Drawn(label.annotations, Asset(location, "bitmap"), key)
+        return Drawn(label.annotations, Asset(location, kind), key)
 
     return Side(file.where, release, drawn)
 
 
-def _without_bitmap(label: Label) -> Drawn:
-    count = len(label.annotations)
-    problem = f"its label has {count} annotations and no bitmap URL" if count else ""
-    return Drawn(label.annotations, problem=problem)
+def _wanted(sample: Sample, label: Label) -> tuple[Kind, str | None]:
+    return ("image", sample.image_url) if label.shapes else ("bitmap", label.bitmap_url)
+
+
+def _without_file(label: Label) -> Drawn:
+    problem = f"its label has {len(label.annotations)} annotations and no bitmap URL" if label.lacks_bitmap else ""
+    return Drawn(label.annotations, problem="its image has no URL" if label.shapes else problem)
 
 
 def _web_key(url: str) -> str:
@@ -106,15 +118,15 @@ def _of_folder(folder: ReleaseFolder) -> Side:
     reasons = {row.uuid: row.reason for row in folder.ledger.rows}
 
     def drawn(sample: Sample, label: Label) -> Drawn:
-        if label.bitmap_url is None:
-            return _without_bitmap(label)
-        path = folder.bitmap(sample)
+        kind, url = _wanted(sample, label)
+        if url is None:
+            return _without_file(label)
+        path = folder.image(sample) if kind == "image" else folder.bitmap(sample)
         if path is None:
             reason = reasons[sample.uuid]
-            key = _web_key(label.bitmap_url) or f"{folder.path} {label.bitmap_url}"
+            key = _web_key(url) or f"{folder.path} {url}"
             return Drawn(label.annotations, key=key, problem=f"it was not pulled ({reason})")
         digest = folder.manifest.files[path.relative_to(folder.path).as_posix()].sha256
-        key = _web_key(label.bitmap_url) or str(path.absolute())
-        return Drawn(label.annotations, Asset(path, "bitmap"), key, digest)
+        return Drawn(label.annotations, Asset(path, kind), _web_key(url) or str(path.absolute()), digest)
 
     return Side(str(folder.path), folder.release, drawn)

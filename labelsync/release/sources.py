@@ -1,17 +1,20 @@
 """Where a release file comes from, and where the assets it names may come from.
 
 A release file is somebody else's text. One that the user names by path may point at files beside it, never outside
-its folder; one from a server only at http(s) URLs.
+its folder; one from a server only at http(s) URLs and at objects in buckets.
 """
 
 import os
 import re
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import unquote, urljoin, urlsplit
 from urllib.request import url2pathname
 
 from labelsync.errors import AssetError, LabelsyncError, OptionError, ReleaseNotFound, ServiceError
+from labelsync.release import cloud
 from labelsync.release.transport import FetchError, Session, fetch, shown
 
 _WEB = ("http", "https")
@@ -28,15 +31,17 @@ class ReleaseFile:
         where: how errors call it; no query, no secret.
         folder: its folder, if the user named it by path.
         url: its URL, if the user named it so.
+        named: whether it came from Segments.ai by name, so that its samples can be asked for.
     """
 
     data: bytes
     where: str
     folder: Path | None = None
     url: str = ""
+    named: bool = False
 
     def locate(self, url: str) -> Path | str:
-        """The file or http(s) URL that an asset URL of this release means.
+        """The file, http(s) URL or object in a bucket that an asset URL of this release means.
 
         Raises:
             AssetError: a scheme that is not fetched, a path out of the release's folder, or no such file.
@@ -45,6 +50,8 @@ class ReleaseFile:
             scheme = urlsplit(url).scheme
             if scheme in _WEB:
                 return _checked(url)
+            if scheme in cloud.SCHEMES:
+                return cloud.require_object(url)
             if self.url and scheme == "":
                 return _checked(urljoin(self.url, url))
         except ValueError:
@@ -55,7 +62,7 @@ class ReleaseFile:
             raise AssetError(f"{shown(url)}: a relative URL, in a release that has no folder")
         if scheme == "file":
             raise AssetError(f"{shown(url)}: a file URL, in a release that came from a server")
-        raise AssetError(f"{shown(url)}: {scheme} URLs are not fetched, only http and https")
+        raise AssetError(f"{shown(url)}: {scheme} URLs are not fetched, only http(s) and buckets")
 
 
 def read_source(source: str | Path, *, wait: float) -> ReleaseFile:
@@ -114,7 +121,20 @@ def _read_named(dataset: str, release: str, *, wait: float) -> ReleaseFile:
         raise OptionError(f"{dataset}@{release} names no dataset", hint=_FORMS)
     from labelsync.release.client import fetch_release
 
-    return ReleaseFile(fetch_release(dataset, release, wait=wait), f"{dataset}@{release}")
+    return ReleaseFile(fetch_release(dataset, release, wait=wait), f"{dataset}@{release}", named=True)
+
+
+def signing(file: ReleaseFile, images: Mapping[str, str]) -> AbstractContextManager[Callable[[str], str] | None]:
+    """What signs image URLs of private buckets, where Segments.ai can be asked: for a release that came by name.
+
+    Args:
+        images: URL of each image -> uuid of its sample.
+    """
+    if not file.named:
+        return nullcontext(None)
+    from labelsync.release.client import SignedUrls
+
+    return SignedUrls(images)
 
 
 # -------------------------------------------------------------------- asset URLs

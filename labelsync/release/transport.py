@@ -38,11 +38,15 @@ class FetchError(Exception):
         status: the HTTP status, 0 if there was none.
         unreachable: the host gave no answer at all, or only 5xx: the next file there will fare no better.
         cut: the file arrived incomplete or broken, so another try may help.
+        denied: we may not read it; somebody who signs a URL for us may.
     """
 
-    def __init__(self, reason: str, *, status: int = 0, unreachable: bool = False, cut: bool = False) -> None:
+    def __init__(
+        self, reason: str, *, status: int = 0, unreachable: bool = False, cut: bool = False, denied: bool = False
+    ) -> None:
         super().__init__(reason)
         self.reason, self.status, self.unreachable, self.cut = reason, status, unreachable, cut
+        self.denied = denied
 
 
 class SchemeChangedError(requests.RequestException):
@@ -97,9 +101,18 @@ def fetch(session: Session, url: str, *, check: Callable[[bytes], None] | None =
     Raises:
         FetchError: after the retries.
     """
+    return attempts(lambda: _fetch_once(session, url), check=check)
+
+
+def attempts(once: Callable[[], bytes], *, check: Callable[[bytes], None] | None = None) -> bytes:
+    """What `once` brings, called anew when it arrived cut short or `check` finds it broken, `TRANSFERS` times at most.
+
+    Raises:
+        FetchError: that of `once`, or the one that `check` gives the reason for.
+    """
     for again in reversed(range(TRANSFERS)):
         try:
-            data = _fetch_once(session, url)
+            data = once()
             if check is not None:
                 check(data)
         except BitmapError as e:
@@ -157,7 +170,8 @@ def _fetch_once(session: Session, url: str) -> bytes:
         with session.get(url, stream=True, headers={"Accept-Encoding": "identity"}) as response:
             status = response.status_code
             if status != HTTPStatus.OK:
-                raise FetchError(_refusal(status), status=status, unreachable=status >= 500)
+                denied = status in (401, 403)
+                raise FetchError(_refusal(status), status=status, unreachable=status >= 500, denied=denied)
             return _body(response)
     except SchemeChangedError as e:
         raise FetchError(str(e)) from None

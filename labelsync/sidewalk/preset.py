@@ -4,7 +4,8 @@ The numbers are that dataset's disk ids, so 0 is "unlabeled" and no class. Class
 colours, the others a colour that stays apart from them.
 """
 
-from labelsync.labels import UNLABELED, Category, Color
+from labelsync.labels import UNLABELED
+from labelsync.taxonomy import Category, Color
 
 _CLASSES: tuple[tuple[str, Color, bool], ...] = (
     (UNLABELED, (0, 0, 0), False),
@@ -60,6 +61,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
     "other": ("nature-terrain", "sky", "void-ground", "void-unclear"),
 }
 """Group -> class names; every class but "unlabeled" is in exactly one group."""
+
+CURB: tuple[str, ...] = ("flat-curb",)
+"""Classes whose being missed costs a robot a wheel; they are in a group as well."""
 
 
 def categories(*names: str) -> tuple[Category, ...]:

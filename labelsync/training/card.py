@@ -1,5 +1,6 @@
-"""The model card: README.md of a run folder, with metadata that the Hub reads."""
+"""The model card: README.md of a run folder, with metadata that the Hub reads, and the picture in it."""
 
+import json
 import math
 from collections.abc import Mapping
 from importlib import resources
@@ -9,8 +10,16 @@ from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
 from labelsync.model.load import LoadedModel
-from labelsync.training.recipe import Recipe
+from labelsync.model.segmenter import Segmenter
+from labelsync.pixels.image import decode_image, encode_png
+from labelsync.pixels.overlay import overlay, panel
+from labelsync.pixels.semantic import decode_semantic
+from labelsync.records.release import Row
+from labelsync.training.recipe import Recipe, settings
 
+OVERLAY = "overlay.png"
+
+_HEIGHT = 240  # pixels of the pictures in it
 _SCORES = ("mean_iou", "mean_accuracy", "overall_accuracy")
 
 
@@ -45,14 +54,32 @@ def model_card(
         scores=scores,
         dataset_digest=dataset_digest,
         size_hw=loaded.size_hw,
-        batch_size=recipe.batch_size,
-        learning_rate=recipe.learning_rate,
+        recipe=_toml(settings(recipe)),
+        overlay=OVERLAY,
         seed=seed,
         percent=percent,
         cell=cell,
         link=link,
         **summary,
     )
+
+
+def overlay_picture(loaded: LoadedModel, row: Row) -> bytes:
+    """PNG of an image, its label and what the model says of it, with a legend of the classes in them."""
+    image, label = decode_image(row.image), decode_semantic(row.label)
+    prediction = Segmenter(loaded).segment(image)
+    labels = loaded.labels
+    shown = sorted({*label.ravel().tolist(), *prediction.ravel().tolist()} - {0})
+    picture = panel(
+        [
+            ("image", image),
+            ("label", overlay(image, label, labels.colors)),
+            ("prediction", overlay(image, prediction, labels.colors)),
+        ],
+        [(labels.names[c - 1], labels.classes[c - 1].color) for c in shown],
+        height=_HEIGHT,
+    )
+    return encode_png(picture)
 
 
 def percent(value: float) -> str:
@@ -73,6 +100,15 @@ def link(name: str, kind: str = "") -> str:
         return cell(name)
     shown = f"{repo} ({revision})" if revision else repo
     return f"[{cell(shown)}](https://huggingface.co/{kind}{repo})"
+
+
+def _toml(values: Mapping[str, Any], table: str = "") -> str:
+    """Plain settings as a recipe file has them."""
+    lines = [f"[{table}]"] if table else []
+    lines += [f"{k} = {json.dumps(v)}" for k, v in values.items() if not isinstance(v, Mapping)]
+    parts = ["\n".join(lines)]
+    parts += [_toml(v, k) for k, v in values.items() if isinstance(v, Mapping)]
+    return "\n\n".join(parts)
 
 
 def _metadata(summary: Mapping[str, Any], scores: Mapping[str, float], *, kind: str, title: str) -> str:

@@ -12,7 +12,7 @@ from labelsync.errors import DatasetError, ModelError
 from labelsync.model.load import LoadedModel, save_model
 from labelsync.records.release import Row
 from labelsync.training.callbacks import Flow, Metrics, Progress, metrics_lines
-from labelsync.training.card import model_card
+from labelsync.training.card import OVERLAY, model_card, overlay_picture
 from labelsync.training.checkpoints import STATE, require_same_weights
 from labelsync.training.data import TrainingData
 from labelsync.training.folder import CHECKPOINTS, STAGE, Identity, RunFolder
@@ -97,6 +97,7 @@ class Run:
             **self.names,
             "release": self.data.release,
             "revision": self.data.revision,
+            "model_revision": self.loaded.revision,
             "head": self.loaded.head,
             "parameters": sum(p.numel() for p in self.loaded.model.parameters()),
             "steps": state.global_step,
@@ -108,6 +109,7 @@ class Run:
         save_model(self.loaded, out)
         require_same_weights(out, trainer.best_checkpoint)
         store.write_text(out / METRICS, metrics_lines(state.log_history))
+        store.write_bytes(out / OVERLAY, overlay_picture(self.loaded, self.splits[1][0]))
         scores = best_scores(state.log_history, step=state.best_global_step or 0)
         card = model_card(
             self.loaded,

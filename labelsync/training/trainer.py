@@ -20,7 +20,7 @@ from transformers.trainer_callback import PrinterCallback
 
 from labelsync.errors import LabelsyncError, OptionError, OutputError
 from labelsync.evaluation.confusion import Counts
-from labelsync.evaluation.evaluate import count
+from labelsync.evaluation.count import count
 from labelsync.evaluation.scores import Scores, scores
 from labelsync.labels import LabelMap
 from labelsync.model.load import LoadedModel, save_model
@@ -168,7 +168,7 @@ class SegmentationTrainer(Trainer):
         segmenter = Segmenter(self.loaded, batch_size=self.args.eval_batch_size)
         mine = _Every(self.validation, self.accelerator.process_index, self.accelerator.num_processes)
         with _in_full_precision(self.loaded.model):
-            counted = self._pooled(count(segmenter, mine, self.labels)[0])
+            counted = self._pooled(count(segmenter, mine, self.labels))
         metrics = {f"{metric_key_prefix}_{k}": v for k, v in named(scores(counted), self.labels).items()}
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - start, 4)
         self.log(metrics)

@@ -21,8 +21,9 @@ class Fault:
 
     Attributes:
         kind: "status" (an error answer instead of the work), "drop" (no answer, no work), "drop_response" (the work,
-            but no answer), "cut" (the answer ends after `after` bytes), "cut_request" (the connection ends after
-            `after` bytes of the body), "delay" (`seconds` before the work).
+            but no answer), "late" (the work, and its answer `seconds` later), "cut" (the answer ends after `after`
+            bytes), "cut_request" (the connection ends after `after` bytes of the body), "delay" (`seconds` before the
+            work).
         method, path, server: regular expressions searched in the request; empty = any.
     """
 
@@ -84,6 +85,10 @@ class Faults:
         """The work begins `seconds` later."""
         return self.add("delay", seconds=seconds, **options)
 
+    def late(self, seconds: float, **options: Any) -> Fault:
+        """The work is done at once and answered `seconds` later."""
+        return self.add("late", seconds=seconds, **options)
+
     def close(self) -> None:
         """The server stops: requests that are being delayed are dropped instead of done."""
         self._closing.set()
@@ -92,6 +97,10 @@ class Faults:
         """Answer one request the way `fault` says."""
         if fault.kind == "delay":
             return _hang_up(environ) if self._closing.wait(fault.seconds) else app(environ, start_response)
+        if fault.kind == "late":
+            answer = app(environ, start_response)
+            self._closing.wait(fault.seconds)
+            return answer
         return _ANSWERS[fault.kind](fault, app, environ, start_response)
 
     def clear(self) -> None:

@@ -6,7 +6,13 @@
     python -m tests.loopback.hub --port 8932 --token hf_me:acme:write --root ./hub      # by hand
 
 It has two listeners: the Hub, and the storage that LFS files go to and come from. The second is another origin, so the
-clients' CDN path runs and `hub.log` can prove that no token goes there. Xet is not spoken (set HF_HUB_DISABLE_XET=1).
+clients' CDN path runs and `hub.log` can prove that no token goes there.
+
+Xet is not spoken (set HF_HUB_DISABLE_XET=1), although it is what users of hf_xet get. Its client is a compiled library
+that is not told by the server to use LFS instead; to serve it takes a content-addressed store that parses xorbs and
+shards, checks BLAKE3 trees of chunks and answers reconstructions: more code than this whole server, and a second
+implementation of a format that has no other one to hold it against. What of Xet can be held without: its errors become
+ours (test_hub_plan), its retries are bounded (test_traps), and nothing in a push depends on how contents are sent.
 
 Unlike the real one: no redirect to a cache for small files, few README rules (hub_cards.py), no quotas, no gated
 repos, no dataset viewer, a pull request is merged path by path, and commit names are not git's.

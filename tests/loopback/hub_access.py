@@ -53,10 +53,13 @@ def readable(hub: "LoopbackHub", kind: str, owner: str, name: str) -> Repo:
     return repo
 
 
-def writable(hub: "LoopbackHub", kind: str, owner: str, name: str) -> tuple[Repo, Account]:
+def writable(hub: "LoopbackHub", kind: str, owner: str, name: str, *, revision: str = "") -> tuple[Repo, Account]:
+    """A repo the caller may write to; whoever has opened a pull request may write to its `revision`."""
     account = signed_in(hub)
     repo = readable(hub, kind, owner, name)
-    if not account.may_write(owner):
+    request = repo.pull_requests.get(int(revision.rpartition("/")[2])) if revision.startswith("refs/pr/") else None
+    is_theirs = request is not None and request.author == account.name
+    if not account.may_write(owner) and not is_theirs:
         raise HubError(403, "You don't have the required permissions to write to this repository")
     return repo, account
 

@@ -231,6 +231,31 @@ def _pull_request_routes(app: flask.Flask, hub: "LoopbackHub") -> None:
         with hub.store.lock:
             return {"num": opened(hub, repo, account, asked["title"], base=repo.refs[MAIN]).num, "pullRequest": True}
 
+    @app.get(where)
+    def list_requests(kinds: str, owner: str, name: str) -> Any:
+        repo, args = readable(hub, KINDS[kinds], owner, name), flask.request.args
+        asked = args.get("status", "all")
+        groups = {
+            "all": ("draft", "open", "merged", "closed"),
+            "open": ("draft", "open"),
+            "closed": ("closed", "merged"),
+        }
+        found = [r for r in repo.pull_requests.values() if r.status in groups[asked]]
+        start = int(args.get("p", 0)) * hub.page_size
+        page = [
+            {
+                "num": r.num,
+                "title": r.title,
+                "author": {"name": r.author},
+                "createdAt": r.date,
+                "status": r.status,
+                "isPullRequest": True,
+                "repo": {"name": repo.id, "type": repo.kind},
+            }
+            for r in found[start : start + hub.page_size]
+        ]
+        return {"discussions": page, "count": len(found), "start": start}
+
     @app.get(f"{where}/<int:num>")
     def request_details(kinds: str, owner: str, name: str, num: int) -> Any:
         repo = readable(hub, KINDS[kinds], owner, name)
@@ -251,7 +276,7 @@ def _pull_request_routes(app: flask.Flask, hub: "LoopbackHub") -> None:
 
     @app.post(f"{where}/<int:num>/status")
     def request_status(kinds: str, owner: str, name: str, num: int) -> Any:
-        repo, account = writable(hub, KINDS[kinds], owner, name)
+        repo, account = writable(hub, KINDS[kinds], owner, name, revision=f"refs/pr/{num}")
         with hub.store.lock:
             request = _request(repo, num)
             request.status = flask.request.get_json()["status"]

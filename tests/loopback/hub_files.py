@@ -28,7 +28,7 @@ def add_routes(app: flask.Flask, hub: "LoopbackHub") -> None:
 def _upload_routes(app: flask.Flask, hub: "LoopbackHub") -> None:
     @app.post(f"{WHERE}/preupload/<segment:revision>")
     def preupload(kinds: str, owner: str, name: str, revision: str) -> Any:
-        repo, _ = writable(hub, KINDS[kinds], owner, name)
+        repo, _ = writable(hub, KINDS[kinds], owner, name, revision=revision)
         asked, tree = flask.request.get_json(), repo.resolve(revision).tree
         ignored = asked.get("gitIgnore")
         if ignored is None and ".gitignore" in tree:
@@ -38,8 +38,9 @@ def _upload_routes(app: flask.Flask, hub: "LoopbackHub") -> None:
     @app.post("/<owner>/<name>.git/info/lfs/objects/batch")
     @app.post("/<any(datasets, spaces):kinds>/<owner>/<name>.git/info/lfs/objects/batch")
     def lfs_batch(owner: str, name: str, kinds: str = "models") -> Any:
-        writable(hub, KINDS[kinds], owner, name)
-        return {"transfer": "basic", "objects": [_lfs_action(hub, o) for o in flask.request.get_json()["objects"]]}
+        asked = flask.request.get_json()
+        writable(hub, KINDS[kinds], owner, name, revision=asked.get("ref", {}).get("name", ""))
+        return {"transfer": "basic", "objects": [_lfs_action(hub, o) for o in asked["objects"]]}
 
     @app.post("/api/lfs/verify")
     def lfs_verify() -> Any:
@@ -53,7 +54,10 @@ def _upload_routes(app: flask.Flask, hub: "LoopbackHub") -> None:
     def commit(kinds: str, owner: str, name: str, revision: str) -> Any:
         as_request = flask.request.args.get("create_pr") == "1"
         account = signed_in(hub)
-        repo = readable(hub, KINDS[kinds], owner, name) if as_request else writable(hub, KINDS[kinds], owner, name)[0]
+        if as_request:
+            repo = readable(hub, KINDS[kinds], owner, name)
+        else:
+            repo, _ = writable(hub, KINDS[kinds], owner, name, revision=revision)
         lines = [json.loads(line) for line in flask.request.get_data().splitlines() if line.strip()]
         with hub.store.lock:
             return _committed(hub, repo, account, revision, lines, as_request=as_request)

@@ -20,6 +20,7 @@ import time
 import uuid
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, jsonify, request
 
@@ -43,6 +44,7 @@ class LoopbackSegments:
 
     def __init__(self, *, port: int = 0, api_port: int = 0) -> None:
         self.platform, self.bucket = Platform(), Bucket()
+        self.platform.sign = self.bucket.sign
         self.log, self.faults = Log(), Faults()
         api = api_app(self.platform, keys={KEY}, storage_url=lambda: self.storage_url)
         storage = storage_app(self.platform, self.bucket)
@@ -65,25 +67,42 @@ class LoopbackSegments:
         for server in self._servers:
             server.stop()
 
+    def replace_faults(self, faults: Faults) -> None:
+        """Make these faults; before the server is entered."""
+        self.faults = faults
+        for server in self._servers:
+            server.replace_faults(faults)
+
     def mount(self, folder: Path, name: str = "") -> str:
         """Serve a folder; returns its URL, with "/" at the end. Without a name it gets one that never was before."""
         name = name or f"f{next(self._mounts)}-{uuid.uuid4().hex[:8]}"
         self.bucket.folders[name] = folder
         return f"{self.storage_url}/{name}/"
 
-    def add_round(self, path: Path, *, outcome: str = "SUCCEEDED", polls: int = 0, sign: str = "") -> str:
+    def add_round(
+        self, path: Path, *, outcome: str = "SUCCEEDED", polls: int = 0, sign: str = "", private: bool = False
+    ) -> str:
         """Take a release file; its relative URLs become URLs of this server. Returns "owner/dataset@release".
 
         Args:
             outcome: "SUCCEEDED" or "FAILED", once it has been PENDING for `polls` requests.
             sign: a signature to put on every relative URL, as private buckets have them.
+            private: whether images lie in a customer's private bucket, where the API signs each URL that is asked for.
         """
         document = json.loads(path.read_text())
         root = self.mount(path.parent)
+        if private:
+            self._make_private(document["dataset"]["samples"], path.parent)
         _make_absolute(document["dataset"]["samples"], root, f"?X-Amz-Signature={sign}" if sign else "")
         with self.platform.lock:
             release: Release = self.platform.add_round(document, outcome=outcome, polls=polls)
         return f"{document['dataset']['owner']}/{document['dataset']['name']}@{release.name}"
+
+    def _make_private(self, samples: list[Any], folder: Path) -> None:
+        root = self.mount(folder)
+        self.bucket.private.add(urlsplit(root).path.strip("/"))
+        for sample in samples:
+            _make_absolute(sample["attributes"], root, "")
 
 
 def _make_absolute(value: Any, root: str, query: str) -> None:

@@ -20,6 +20,7 @@ from tests.loopback.segments_state import (
     now,
     release_json,
     sample_json,
+    signed_attributes,
 )
 from tests.loopback.segments_storage import FORM
 
@@ -164,7 +165,10 @@ def _add_samples(app: Flask, platform: Platform) -> None:
         if request.method == "PATCH":
             for k, value in _body().items():
                 setattr(sample, k, value)
-        return jsonify(sample_json(dataset, sample, labelset=request.args.get("labelset", ""), full=True))
+        answer = sample_json(dataset, sample, labelset=request.args.get("labelset", ""), full=True)
+        if request.args.get("include_signed_urls") == "1":
+            answer["attributes"] = signed_attributes(answer["attributes"], platform.sign)
+        return jsonify(answer)
 
 
 def _add_labels(app: Flask, platform: Platform) -> None:

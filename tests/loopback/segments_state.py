@@ -9,6 +9,7 @@ import datetime
 import json
 import threading
 import uuid
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -96,6 +97,7 @@ class Platform:
     def __init__(self) -> None:
         self.lock = threading.RLock()
         self.datasets: dict[str, Dataset] = {}
+        self.sign: Callable[[str], str | None] = lambda _: None  # an image URL -> its signed one, if it needs one
         self.new_release_polls = 2  # how often a release made over the API is PENDING
 
     def dataset(self, full_name: str) -> Dataset:
@@ -283,6 +285,16 @@ def sample_json(dataset: Dataset, sample: Sample, *, labelset: str = "", full: b
         summary = ("score", "label_status", "updated_at", "created_by")
         answer["label"] = label if full else {k: label[k] for k in summary}
     return answer
+
+
+def signed_attributes(value: Any, sign: Callable[[str], str | None]) -> Any:
+    """Attributes as `include_signed_urls` asks for them: a signed_url beside every url that needs one."""
+    if isinstance(value, list):
+        return [signed_attributes(v, sign) for v in value]
+    if not isinstance(value, dict):
+        return value
+    signed = sign(value["url"]) if isinstance(value.get("url"), str) else None
+    return {k: signed_attributes(v, sign) for k, v in value.items()} | ({"signed_url": signed} if signed else {})
 
 
 def release_json(release: Release, url: str) -> dict[str, Any]:

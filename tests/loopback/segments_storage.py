@@ -3,7 +3,9 @@
 It refuses a request that carries a key, because S3 does, and because a key has no business there.
 """
 
+import secrets
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from flask import Flask, Response, abort, request, send_file
 
@@ -13,11 +15,24 @@ FORM = ("acl", "Content-Type", "key", "x-amz-algorithm", "x-amz-credential", "x-
 
 
 class Bucket:
-    """Files of the storage server: uploaded objects by key, folders by their first path segment."""
+    """Files of the storage server: uploaded objects by key, folders by their first path segment.
+
+    What is in a `private` folder is shown only to who has one of the `signatures`.
+    """
 
     def __init__(self) -> None:
         self.objects: dict[str, bytes] = {}
         self.folders: dict[str, Path] = {}
+        self.private: set[str] = set()
+        self.signatures: set[str] = set()
+
+    def sign(self, url: str) -> str | None:
+        """A new signed URL for an URL in a private folder, None for others."""
+        if urlsplit(url).path.split("/")[1] in self.private:
+            signature = secrets.token_hex(16)
+            self.signatures.add(signature)
+            return f"{url}?X-Amz-Signature={signature}"
+        return None
 
 
 def storage_app(platform: Platform, bucket: Bucket) -> Flask:
@@ -44,6 +59,8 @@ def storage_app(platform: Platform, bucket: Bucket) -> Flask:
 
     @app.get("/<folder>/<path:rest>")
     def _file(folder: str, rest: str) -> Response:
+        if folder in bucket.private and request.args.get("X-Amz-Signature") not in bucket.signatures:
+            abort(403)
         if (data := bucket.objects.get(f"{folder}/{rest}")) is not None:
             return Response(data, mimetype="application/octet-stream")
         root = bucket.folders.get(folder)

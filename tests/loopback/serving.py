@@ -46,11 +46,16 @@ class Server:
     """One listener: `app` on 127.0.0.1:`port` (0 = any free one) in a thread, between `start` and `stop`."""
 
     def __init__(self, app: App, *, name: str, log: Log, faults: Faults, port: int = 0) -> None:
-        self._http = make_server(HOST, port, _Recorder(app, name, log, faults), threaded=True, request_handler=_Quiet)
+        self._recorder = _Recorder(app, name, log, faults)
+        self._http = make_server(HOST, port, self._recorder, threaded=True, request_handler=_Quiet)
         self._thread = threading.Thread(target=self._http.serve_forever, args=(0.05,), name=name, daemon=True)
         self._faults = faults
         self.port: int = self._http.server_port
         self.url = f"http://{HOST}:{self.port}"
+
+    def replace_faults(self, faults: Faults) -> None:
+        """Make these faults from now on; before `start`."""
+        self._faults = self._recorder.faults = faults
 
     def start(self) -> None:
         """Answer requests from now on; the port has been open since the constructor."""

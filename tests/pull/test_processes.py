@@ -26,13 +26,13 @@ def test_an_unreachable_server_is_one_line_and_nothing_else(server: LoopbackSegm
 
 
 def test_a_killed_pull_leaves_no_folder_and_the_next_one_goes_on(
-    run: Cli, platform: Callable[..., str], server: LoopbackSegments
+    run: Cli, platform: Callable[..., str], server: LoopbackSegments, cache: Path
 ) -> None:
     name = platform(samples=6)
     slow = server.faults.delay(30, path="frame_000[45]", times=None)
     process = subprocess.Popen([*COMMAND, name], env=os.environ | server.env, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 20
-    while (slow.hits < 2 or len(_served(server)) < 10) and time.monotonic() < deadline:
+    while (slow.hits < 2 or len(list(cache.rglob("*.json"))) < 10) and time.monotonic() < deadline:
         time.sleep(0.02)
     process.send_signal(signal.SIGKILL)
     process.wait()

@@ -147,7 +147,7 @@ def test_an_unsupported_task_type_is_refused_and_the_supported_named(run: Cli, t
     path = edit_release(
         draw_release(tmp_path / "d", samples=1), lambda d: d["dataset"].update(task_type="pointcloud-cuboid")
     )
-    assert "'pointcloud-cuboid'; labelsync converts segmentation-bitmap and" in last(run(path, code=1))
+    assert "'pointcloud-cuboid'; labelsync converts segmentation-bitmap, " in last(run(path, code=1))
 
 
 @pytest.mark.parametrize(

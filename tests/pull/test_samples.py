@@ -37,7 +37,7 @@ def _url_of(samples: list[Any], kind: str, url: Any) -> None:
         ("bitmap", None, "annotations and no bitmap URL"),
         ("image", "http://127.0.0.1:9/a.jpg?X-Amz-Signature=5ecret", "image http://127.0.0.1:9/a.jpg: the host cannot"),
         ("image", "http://[::1/a.jpg", "not a URL that can be fetched"),
-        ("bitmap", "s3://bucket/a.png?X-Amz-Signature=5ecret", "s3://bucket/a.png: s3 URLs are not fetched"),
+        ("bitmap", "ftp://bucket/a.png?X-Amz-Signature=5ecret", "ftp://bucket/a.png: ftp URLs are not fetched"),
         ("image", "file:///etc/hostname", "a file URL, in a release that came from a server"),
     ],
 )
@@ -106,6 +106,30 @@ def test_a_stated_number_of_losses_is_allowed_and_in_the_ledger(
     server.faults.clear()
     run(name)  # the same release again is completed, not taken for done
     assert [r.outcome for r in open_release("sidewalk-v1.0").ledger.rows] == ["pulled"] * 4
+
+
+def test_samples_of_a_status_nobody_wants_are_not_fetched_and_cannot_fail(
+    run: Cli, cli: Cli, platform: Callable[..., str], server: LoopbackSegments
+) -> None:
+    server.faults.status(404, path="frame_0001", times=None)
+    name = platform(samples=5, skipped=(1,), reviewed=(2,), prelabeled=(3,), unlabeled=(4,))
+    run(name, code=1)
+    record = json.loads(run(name, "--status", "labeled,REVIEWED", "--json").stdout)
+    assert {k: n for k, n in record["outcomes"].items() if n} == {"pulled": 2, "filtered": 2, "unlabeled": 1}
+    rows = open_release("sidewalk-v1.0").ledger.rows
+    assert [r.outcome for r in rows] == ["pulled", "filtered", "pulled", "filtered", "unlabeled"]
+    assert (rows[1].reason, rows[1].status) == ("status SKIPPED, not pulled", "SKIPPED")
+    assert json.loads(run(name, "--status", "REVIEWED,LABELED", "--json").stdout)["unchanged"]
+    server.faults.clear()
+    run(name, code=1)  # every status is another pull
+    made = json.loads(cli("convert", "sidewalk-v1.0", "--out", "data", "--fractions", "100,0,0", "--json").stdout)
+    assert {k: n for k, n in made["outcomes"].items() if n} == {"converted": 2, "filtered": 2, "unlabeled": 1}
+    wider = ("--fractions", "100,0,0", "--status", "LABELED,REVIEWED,PRELABELED", "--json")
+    assert json.loads(cli("convert", "sidewalk-v1.0", "--out", "more", *wider).stdout)["outcomes"] == made["outcomes"]
+
+
+def test_a_status_that_does_not_exist_is_refused(run: Cli, platform: Callable[..., str]) -> None:
+    assert "no status is called 'DONE'" in last(run(platform(), "--status", "DONE", code=2))
 
 
 def test_entries_without_or_with_a_doubled_uuid_are_lost_by_name_not_dropped(

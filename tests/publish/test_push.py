@@ -6,81 +6,29 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from click.testing import Result
 
 from labelsync import store
 from labelsync.errors import PublishError
 from labelsync.hub import client
-from labelsync.hub import push as push_module
-from labelsync.labels import LabelClass, LabelMap
 from tests.loopback import hub_files
 from tests.loopback.hub import READ_TOKEN, WRITE_TOKEN, LoopbackHub
-
-LABELS = LabelMap((LabelClass("road", (1,)), LabelClass("sidewalk", (2,))))
-CARD = "---\ntags:\n- labelsync\n---\n# Sidewalk\nMade of {}.\n"
-
-Cli = Callable[..., Result]
-
-
-@pytest.fixture(autouse=True)
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackHub]:
-    """A Hub of the test's own, a token that may write, and no waiting between tries."""
-    monkeypatch.setenv("HF_TOKEN", WRITE_TOKEN)
-    monkeypatch.setattr(client, "WAITS", (0.0, 0.0))
-    monkeypatch.setattr(push_module, "_BACKOFF", (0.0, 0.0, 0.0))
-    with LoopbackHub() as server:
-        monkeypatch.setenv("HF_ENDPOINT", server.url)
-        yield server
-
-
-def dataset_folder(path: Path, *, release: str = "v1.0", **files: bytes) -> Path:
-    """A folder as `convert` leaves it; `files` replace or add shards (name without "data/" and ".parquet")."""
-    shards = {"train-0": b"train" * 900, "test-0": b"test" * 700} | files
-    (path / "data").mkdir(parents=True, exist_ok=True)
-    for name, data in shards.items():
-        (path / "data" / f"{name}.parquet").write_bytes(data)
-    (path / "README.md").write_text(CARD.format(release))
-    (path / "id2label.json").write_text(LABELS.id2label_json())
-    summary = {"release": release, "dataset": "acme/sidewalk"}
-    store.write_manifest(path, "convert", inputs={"release": release}, settings={}, summary=summary, labels=LABELS)
-    return path
-
-
-def model_folder(path: Path) -> Path:
-    """A folder as `train` leaves it, with what it must never publish lying beside."""
-    path.mkdir()
-    (path / "model.safetensors").write_bytes(b"weights" * 100)
-    (path / "config.json").write_text('{"model_type": "segformer"}')
-    store.write_manifest(path, "train", inputs={"dataset": "d" * 64}, settings={}, summary={}, labels=LABELS)
-    (path / "training_args.bin").write_bytes(b"pickled " + WRITE_TOKEN.encode())
-    (path / "checkpoints" / "checkpoint-1").mkdir(parents=True)
-    (path / "checkpoints" / "checkpoint-1" / "optimizer.pt").write_bytes(b"state")
-    return path
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    """Every file of a folder."""
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in sorted(folder.rglob("*")) if p.is_file()}
-
-
-def pushed(cli: Cli, folder: Path, *options: str, repo_id: str = "acme/sidewalk") -> dict[str, Any]:
-    """The record of a push that succeeds."""
-    return json.loads(cli("push", folder, "--repo-id", repo_id, *options, "--json").stdout)
-
-
-def refused(cli: Cli, folder: Path, *options: str, repo_id: str = "acme/sidewalk", code: int = 1) -> str:
-    """The last line of a push that fails."""
-    return str(cli("push", folder, "--repo-id", repo_id, *options, code=code).stderr.strip().splitlines()[-1])
-
-
-def without_card(files: dict[str, bytes]) -> dict[str, bytes]:
-    return {path: data for path, data in files.items() if path != "README.md"}
-
+from tests.publish.folders import (
+    LABELS,
+    Cli,
+    contents,
+    dataset_folder,
+    model_folder,
+    pushed,
+    refused,
+    shard,
+    weights,
+    without_card,
+)
 
 # -------------------------------------------------------------------- what a push leaves
 
@@ -108,8 +56,9 @@ def test_the_same_folder_again_sends_nothing(cli: Cli, server: LoopbackHub, tmp_
     first = pushed(cli, folder)
     del server.log[:]
     again = pushed(cli, folder)
-    assert again == first | {"added": 0, "kept": 5, "uploaded": 0, "unchanged": True}
-    assert {r.method for r in server.log} == {"GET", "HEAD"}
+    kept = {"files": dict.fromkeys(first["files"], "kept"), "rows": {}, "decoded": 0}
+    assert again == first | kept | {"added": 0, "kept": 5, "uploaded": 0, "unchanged": True}
+    assert {r.method for r in server.log} == {"GET"}
 
 
 def test_a_folder_made_again_from_the_same_is_the_same(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:
@@ -124,7 +73,7 @@ def test_the_next_release_replaces_ours_and_leaves_theirs(cli: Cli, server: Loop
     pushed(cli, dataset_folder(tmp_path / "one", **{"train-1": b"more"}))
     card = server.files("acme/sidewalk")["README.md"].decode()
     server.add_repo("acme/sidewalk", {"notes/why.md": "mine", "README.md": card + "\nCall Ana first.\n"})
-    folder = dataset_folder(tmp_path / "two", release="v2.0", **{"train-0": b"new" * 50})
+    folder = dataset_folder(tmp_path / "two", release="v2.0", **{"train-0": b"new"})
     record = pushed(cli, folder)
     there = server.files("acme/sidewalk")
     assert without_card(there) == without_card(contents(folder)) | {"notes/why.md": b"mine"}
@@ -148,15 +97,16 @@ def test_a_model_is_its_manifest_and_nothing_else(cli: Cli, server: LoopbackHub,
     record = pushed(cli, folder, "--tag", "v1.0", "--message", "First model")
     there = server.files("acme/sidewalk", "v1.0", kind="model")
     assert set(there) == {"model.safetensors", "config.json", "manifest.json"}
-    assert there["model.safetensors"] == b"weights" * 100
+    assert there["model.safetensors"] == weights()
     assert (record["repo_type"], record["url"]) == ("model", f"{server.url}/acme/sidewalk/tree/v1.0")
     assert server.repo("acme/sidewalk", kind="model").resolve("main").title == "First model"
 
 
 def test_the_next_model_takes_away_what_the_last_one_had(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:
     one, two = model_folder(tmp_path / "one"), model_folder(tmp_path / "two")
-    (one / "model-00001-of-00002.safetensors").write_bytes(b"half")
-    store.write_manifest(one, "train", inputs={}, settings={}, summary={}, exclude=("checkpoints", "training_args.bin"))
+    (one / "model-00001-of-00002.safetensors").write_bytes(weights(more=np.zeros(2)))
+    exclude = ("checkpoints", "training_args.bin")
+    store.write_manifest(one, "train", inputs={}, settings={}, summary={}, exclude=exclude)
     pushed(cli, one)
     server.add_repo("acme/sidewalk", {"data/mine.txt": "theirs"}, kind="model")
     assert pushed(cli, two)["deleted"] == 1
@@ -173,7 +123,7 @@ def test_a_private_repo_is_private_from_its_first_moment(cli: Cli, server: Loopb
     assert server.files("acme/open") == {}
 
 
-@pytest.mark.parametrize(("files", "size", "groups"), [(99, 10**9, 1), (3, 10**9, 3), (99, 4000, 2)])
+@pytest.mark.parametrize(("files", "size", "groups"), [(99, 10**9, 1), (3, 10**9, 3), (99, 12_000, 2)])
 def test_contents_go_in_groups_so_that_a_kill_loses_one(
     cli: Cli,
     server: LoopbackHub,
@@ -185,7 +135,7 @@ def test_contents_go_in_groups_so_that_a_kill_loses_one(
 ) -> None:
     monkeypatch.setattr(client, "GROUP_FILES", files)
     monkeypatch.setattr(client, "GROUP_BYTES", size)
-    folder = dataset_folder(tmp_path / "dataset", **{"train-0": b"a" * 4000, "train-1": b"b", "train-2": b"c"})
+    folder = dataset_folder(tmp_path / "dataset", **{"train-1": b"b", "train-2": b"c"})
     assert pushed(cli, folder)["added"] == 7
     assert len(server.log.find("POST", "/preupload/")) == groups
     assert without_card(server.files("acme/sidewalk")) == without_card(contents(folder))
@@ -222,7 +172,18 @@ def test_an_older_release_may_come_back_and_its_tag_stays(cli: Cli, server: Loop
     pushed(cli, two)
     back = pushed(cli, one)
     assert server.repo("acme/sidewalk").refs["refs/tags/v1.0"] == first["commit"] != back["commit"]
-    assert server.files("acme/sidewalk")["data/test-0.parquet"] == b"test" * 700
+    assert server.files("acme/sidewalk")["data/test-0.parquet"] == shard(b"test")
+
+
+def test_examples_in_the_card_name_the_repo(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:
+    folder = dataset_folder(tmp_path / "dataset")
+    (folder / "README.md").write_text(
+        "---\ntags: [x]\n---\nNot user/name.\n\nWith the id of this repository in place of `user/name`:\n\n"
+        '```python\nload("user/name@v1", "a/user/name")\n```\n'
+    )
+    pushed(cli, folder)
+    text = server.files("acme/sidewalk")["README.md"].decode()
+    assert 'Not user/name.\n\n```python\nload("acme/sidewalk@v1", "a/user/name")\n```' in text
 
 
 # -------------------------------------------------------------------- bad days
@@ -299,7 +260,7 @@ def test_a_killed_push_leaves_the_old_state_and_is_finished_by_the_next(
 ) -> None:
     pushed(cli, dataset_folder(tmp_path / "one"))
     before = server.files("acme/sidewalk")
-    folder = dataset_folder(tmp_path / "two", release="v2.0", **{"train-0": b"new" * 50, "test-0": b"newer" * 50})
+    folder = dataset_folder(tmp_path / "two", release="v2.0", **{"train-0": b"new", "test-0": b"newer"})
     slow = store.sha256_file(folder / "data" / "train-0.parquet")
     server.faults.delay(60, method="PUT", path=slow)
     command = [
@@ -369,7 +330,9 @@ def test_a_tag_with_other_content_is_refused_before_anything_is_sent(
     first = pushed(cli, dataset_folder(tmp_path / "one"))
     del server.log[:]
     other = dataset_folder(tmp_path / "other", **{"train-0": b"other"})
-    assert "tag v1.0 of acme/sidewalk names other content; pass another --tag" in refused(cli, other)
+    assert "tag v1.0 of acme/sidewalk names other content; pass another --tag, or --move-tag to move it" in refused(
+        cli, other
+    )
     assert server.repo("acme/sidewalk").refs["refs/heads/main"] == first["commit"]
     assert not server.log.find("PUT|POST")
     assert pushed(cli, other, "--tag", "v1.1")["tag"] == "v1.1"
@@ -455,7 +418,7 @@ def test_a_rate_limit_is_waited_for_unless_it_is_long(
 ) -> None:
     folder = dataset_folder(tmp_path / "dataset")
     server.faults.status(429, path="/refs", times=None, headers={"Retry-After": "3600"})
-    assert "the Hub limits the rate of requests; push again in 3600 s" in refused(cli, folder)
+    assert "the Hub limits the rate of requests; try again in 3600 s" in refused(cli, folder)
     assert len(server.log.find(path="/refs")) == 1
     server.faults.clear()
     server.faults.status(429, path="/commit/", headers={"Retry-After": "1"})
@@ -503,6 +466,31 @@ def test_folders_that_are_not_to_be_published(cli: Cli, server: LoopbackHub, tmp
     assert not server.log
 
 
+def test_plain_bitmaps_are_refused(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:
+    folder = dataset_folder(tmp_path / "dataset")
+    (folder / "manifest.json").unlink()
+    store.write_manifest(folder, "convert", inputs={}, settings={"format": "bitmaps"}, summary={}, labels=LABELS)
+    line = refused(cli, folder)
+    assert "holds plain bitmaps" in line and "convert the release with --format parquet" in line
+    assert not server.log
+
+
+@pytest.mark.parametrize("name", ["pytorch_model.bin", "model.pt", "weights.pkl"])
+def test_pickled_weights_are_refused(cli: Cli, server: LoopbackHub, tmp_path: Path, name: str) -> None:
+    run = model_folder(tmp_path / "run", **{name: b"\x80\x04"})
+    assert f"lists {name}, which is never published; run labelsync train again" in refused(cli, run)
+    only = tmp_path / "only"
+    only.mkdir()
+    (only / "config.json").write_text("{}")
+    store.write_manifest(only, "train", inputs={}, settings={}, summary={}, labels=LABELS)
+    assert "has no weights in safetensors; run labelsync train again" in refused(cli, only)
+    (only / "manifest.json").unlink()
+    assert f"was not made by labelsync train; labelsync train --model {only} starts from it" in refused(cli, only)
+    (only / "pytorch_model.bin").write_bytes(b"\x80\x04")
+    assert "holds pickled weights (pytorch_model.bin); labelsync train --model" in refused(cli, only)
+    assert not server.log
+
+
 # -------------------------------------------------------------------- secrets
 
 
@@ -524,6 +512,26 @@ def test_the_token_goes_to_the_hub_alone(
     assert "no *** here" in failed.output
     files = [*contents(folder).values(), *server.files("acme/sidewalk").values()]
     assert not any(WRITE_TOKEN.encode() in data for data in files)
+
+
+def test_no_token_leaves_by_any_other_way(
+    cli: Cli, server: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("labelsync.hub.publish.COMMIT_FILES", 3)
+    caplog.set_level("DEBUG")
+    folder, ways = (
+        dataset_folder(tmp_path / "dataset", shards=3),
+        ("--dry-run", "--create-pr", "--revision=next", "--tag=v1.0"),
+    )
+    said = [cli("push", folder, "--repo-id=acme/sidewalk", way, "--json").output for way in ways]
+    said.append(cli("verify", "acme/sidewalk@v1.0", "--json").output)
+    said.append(cli("push", model_folder(tmp_path / "run"), "--repo-id=acme/model", "--tag=v1").output)
+    assert len(server.log.find("PUT", server="storage")) and len(server.log.find("GET", server="storage"))
+    assert not any(r.authorized for r in server.log.find(server="storage"))
+    assert not any(WRITE_TOKEN in r.query + r.path for r in server.log)
+    assert not any(WRITE_TOKEN in text for text in [*said, caplog.text])
+    published = [(server.store.root / kind).iterdir() for kind in ("git", "lfs")]
+    assert not any(WRITE_TOKEN.encode() in file.read_bytes() for files in published for file in files)
 
 
 def test_a_file_that_holds_the_token_is_not_published(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:

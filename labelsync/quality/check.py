@@ -1,0 +1,190 @@
+"""`check`: what is wrong in a release or a dataset, before somebody trains on it."""
+
+import os
+import sys
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+from tqdm import tqdm
+
+from labelsync.errors import GateFailed, OptionError
+from labelsync.quality.advice import KINDS, advice
+from labelsync.quality.balance import Tally, balance, missing_classes
+from labelsync.quality.duplicates import duplicates, near_duplicates
+from labelsync.quality.labelled import Bounds, counted
+from labelsync.quality.likeness import BITS
+from labelsync.quality.look import Seen, look
+from labelsync.quality.sizes import surprises
+from labelsync.quality.subject import Subject, open_subject
+from labelsync.records.findings import CheckRecord, Finding, KindSummary
+from labelsync.release.parse import check_status
+
+R = TypeVar("R")
+
+_CHUNK = 16  # samples that a thread takes at a time: neighbours lie in one row group of a dataset
+_SEVERITIES = ("error", "warning", "info")
+
+
+def check(
+    source: str | Path,
+    *,
+    strict: bool = False,
+    ignore: Sequence[str] = (),
+    status: Sequence[str] = ("LABELED", "REVIEWED"),
+    near: int = 64,
+    min_labelled: float = 0.01,
+    min_instance: int = 10,
+    limit: int = 10,
+    workers: int | None = None,
+) -> CheckRecord:
+    """Look through a release or a dataset for labels, images and splits that are not as they should be.
+
+    An error makes a conversion fail or scores lie, a warning is probably a slip, an info is good to know. What is
+    known of annotations (ids, instances) can be checked in a release only, what is known of splits in a dataset only.
+    Images are read one by one; of each, 256 bits of its look and its size are kept.
+
+    Args:
+        source: a folder of `pull` or of `convert`, or a dataset "user/name[@revision]" on the Hub.
+        strict: raise GateFailed if there is an error or a warning.
+        ignore: kinds of findings to leave out.
+        status: label statuses that are looked at in a release; a dataset holds what was converted.
+        near: images of two splits that differ in at most so many of 256 bits are near-duplicates; see `likeness` for
+            what differs in how many.
+        min_labelled: a label is tiny if less than this share of its pixels is labelled.
+        min_instance: an instance is tiny if it has fewer pixels.
+        limit: findings of each kind that the record lists, the worst; 0 = all. All are counted.
+        workers: threads; None = as many as there are CPUs.
+
+    Raises:
+        OptionError: a value that cannot be used.
+        GateFailed: `strict`, and something was found; its `record` is what would have been returned.
+        DatasetNotFound: no finished folder of `pull` or `convert` there, or no such repo.
+        ReleaseError, DatasetError: one that was edited or damaged as a whole. One broken file is a finding.
+        TaxonomyError: categories of a release that cannot be told apart.
+        AuthError, ServiceError: the Hub does not show it, or does not answer.
+    """
+    for flag, value, least, most in (
+        ("--near", near, 0, BITS),
+        ("--min-labelled", min_labelled, 0, 1),
+        ("--min-instance", min_instance, 0, None),
+        ("--limit", limit, 0, None),
+        ("--workers", 1 if workers is None else workers, 1, None),
+    ):
+        if not (value >= least and (most is None or value <= most)):  # a NaN is refused too
+            allowed = f"{least} or more" if most is None else f"{least} to {most}"
+            raise OptionError(f"{flag} is {value}, which is out of range", hint=f"give {allowed}")
+    unknown = sorted(set(ignore) - set(KINDS))
+    if unknown:
+        raise OptionError(f"no kind of finding is called {unknown[0]!r}", hint=f"there are: {', '.join(KINDS)}")
+    subject = open_subject(source, status=check_status(status))
+    found, tally = _find(subject, Bounds(min_labelled, min_instance), near=near, workers=workers)
+    record = _record(subject, [f for f in found if f.kind not in ignore], tally, limit=limit)
+    if strict and (record.errors or record.warnings):
+        raise GateFailed(
+            f"{record.source} has {counted(record.errors, 'error')} and {counted(record.warnings, 'warning')}",
+            hint="mend them, or accept a kind with --ignore KIND",
+            record=record,
+        )
+    return record
+
+
+def _find(subject: Subject, bounds: Bounds, *, near: int, workers: int | None) -> tuple[list[Finding], Tally]:
+    """Every finding, in no order, and the sums over all labels."""
+    tally = Tally.of(subject.splits, subject.labels)
+    seen: list[Seen] = []
+
+    def take(chunk: Sequence[int]) -> tuple[list[Seen], Tally]:
+        part = Tally.of(subject.splits, subject.labels)
+        looked = [look(subject, index, bounds) for index in chunk]
+        for one, counts in looked:
+            if counts is not None:
+                part.add(one.split, counts)
+        return [one for one, _ in looked], part
+
+    for some, part in _spread(take, range(subject.count), workers=workers, desc="samples"):
+        seen += some
+        tally.merge(part)
+
+    def spread(function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        chunks = _spread(lambda chunk: [function(x) for x in chunk], items, workers=workers, desc="duplicates")
+        return [result for chunk in chunks for result in chunk]
+
+    same = duplicates(subject, seen, spread)
+    alike = near_duplicates(seen, within=near, known=same, is_split=subject.stage == "convert")
+    classes = missing_classes(balance(tally, subject.labels), subject.splits) if seen else []
+    found = [*subject.lost, *(f for s in seen for f in s.findings), *same, *alike, *classes, *surprises(seen)]
+    shapes = sum(s.has_shapes for s in seen)
+    if shapes:
+        message = f"{counted(shapes, 'label')} of shapes without a bitmap: their pixels were not looked at"
+        found.append(Finding("shapes-only", "info", message, score=float(shapes)))
+    return found, tally
+
+
+def _spread(function: Callable[[Any], R], items: Sequence[Any], *, workers: int | None, desc: str) -> Iterator[R]:
+    """`function` of each chunk of `items`, in order. Decoding releases the interpreter's lock, so threads do."""
+    chunks = [items[i : i + _CHUNK] for i in range(0, len(items), _CHUNK)]
+    if not chunks:
+        return
+    count = min(workers or os.cpu_count() or 1, len(chunks))
+    bar: tqdm[NoReturn] = tqdm(total=len(items), desc=desc, unit="sample", disable=None, file=sys.stderr)
+    with ThreadPoolExecutor(count, thread_name_prefix="check") as pool, bar:
+        try:
+            for chunk, result in zip(chunks, pool.map(function, chunks), strict=True):
+                yield result
+                bar.update(len(chunk))
+        except BaseException:  # Ctrl-C: what is under way may end, the rest never starts
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+# -------------------------------------------------------------------- the record
+
+
+def _record(subject: Subject, found: Iterable[Finding], tally: Tally, *, limit: int) -> CheckRecord:
+    findings = sorted(found, key=lambda f: _rank(f, list(subject.splits)))
+    severities = Counter(f.severity for f in findings)
+    kinds: dict[str, KindSummary] = {}
+    listed: list[Finding] = []
+    for kind in KINDS:
+        same = [f for f in findings if f.kind == kind]
+        if same:
+            kinds[kind] = _summary(same, subject)
+            listed += same[: limit or None]
+    return CheckRecord(
+        source=subject.source,
+        stage=subject.stage,
+        dataset=subject.dataset,
+        release=subject.release,
+        samples=subject.count,
+        left_out=subject.left_out,
+        splits=subject.splits,
+        errors=severities["error"],
+        warnings=severities["warning"],
+        infos=severities["info"],
+        kinds=kinds,
+        classes=balance(tally, subject.labels),
+        findings=tuple(listed),
+    )
+
+
+def _rank(f: Finding, splits: list[str]) -> tuple[Any, ...]:
+    """The worst first, and one order for one input."""
+    split = splits.index(f.split) if f.split in splits else -1
+    return _SEVERITIES.index(f.severity), -f.score, split, f.name, f.uuid, f.class_name, f.message
+
+
+def _summary(same: Sequence[Finding], subject: Subject) -> KindSummary:
+    count = Counter(f.severity for f in same)
+    only = next(iter(subject.splits)) if subject.stage == "pull" else ""
+    uuids = {(f.split or only, f.uuid) for f in same if f.uuid and f.kind != "lost-sample"}
+    per_split = Counter(split for split, _ in uuids)
+    return KindSummary(
+        errors=count["error"],
+        warnings=count["warning"],
+        infos=count["info"],
+        samples={split: per_split[split] for split in subject.splits if per_split[split]},
+        advice=advice(same[0].kind, group_by=subject.group_by),
+    )

@@ -1,0 +1,81 @@
+"""The benchmarks run: on two or a few small samples, for their code alone. What they measure is for `tox -e bench`."""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import labelsync
+from tests.benchmarks import convert, measure, scenes, second_round, tutorial
+
+SMALL = (54, 96)
+
+
+def test_scenes_are_the_same_each_time_and_as_the_platform_writes_them(tmp_path: Path) -> None:
+    one, two = (scenes.release_of(tmp_path / n, samples=2, size=SMALL, copies=2) for n in ("one", "two"))
+    assert [p.read_bytes() for p in sorted(one.parent.rglob("*.*"))] == [
+        p.read_bytes() for p in sorted(two.parent.rglob("*.*"))
+    ]
+    record = labelsync.pull(one, out=tmp_path / "release")
+    assert record.outcomes["pulled"] == record.samples == 4
+    assert labelsync.convert(tmp_path / "release", out=tmp_path / "data", workers=1).outcomes["converted"] == 4
+
+
+def test_a_full_size_scene_is_as_heavy_as_a_real_one() -> None:
+    picture, ids, annotations = scenes.draw(1)
+    assert picture.shape == (*scenes.FULL_HD, 3)
+    assert 15 <= len(annotations) <= 60
+    assert 15 <= len(np.unique(ids[ids > 0])) <= 60
+    assert picture.astype(float).std() > 5 and 0.5 < (ids > 0).mean() < 1
+
+
+def test_the_next_round_changes_only_what_was_relabelled(tmp_path: Path) -> None:
+    one = scenes.release_of(tmp_path / "one", samples=4, size=SMALL)
+    two = scenes.next_round(one.parent, tmp_path / "two", relabelled=[2], size=SMALL)
+    changes = labelsync.diff(one, two)
+    assert {change: n for change, n in changes.totals.items() if n} == {"relabelled": 1, "redrawn": 3}
+    assert sum(change.pixels > 0 for change in changes.samples.values()) == 1  # redrawn: in another file, all the same
+
+
+def test_convert_is_measured_beside_its_floor(tmp_path: Path) -> None:
+    report = convert.run(tmp_path, samples=2, copies=8, rounds=1, size=SMALL)
+    assert "| wall s |" in report and "| encode the label |" in report
+    stages = [float(line.split("|")[2]) for line in report.splitlines() if line.startswith("| ") and "%" in line]
+    assert all(stages), "a stage that takes no time is one that is not found any more"
+
+
+@pytest.mark.slow
+def test_a_second_round_is_measured_beside_the_first(tmp_path: Path) -> None:
+    report = second_round.run(tmp_path, samples=20, rounds=1, size=SMALL)
+    assert "| image bytes fetched | 0 |" in report
+
+
+def test_both_sides_of_the_tutorials_table(tmp_path: Path) -> None:
+    ours, theirs = tutorial.Side(2, 1, 3, 100, 10), tutorial.Side(40, 30, 50, 700, 90)
+    report = tutorial.report([ours] * 3, [theirs] * 3, samples=10)
+    assert "| samples/s, imports left out | 10.0 | 0.33 | 30.0 times | 15 times | met |" in report
+    assert "20.0 times | 15 times | met" in report
+    assert "1/7.0 | 1/8 | **missed**" in report
+
+
+def test_memory_and_time_of_a_program_include_what_it_starts(tmp_path: Path) -> None:
+    child = "b = bytearray(150_000_000); b[::4096] = b'x' * len(b[::4096])"
+    script = (
+        f"import subprocess, sys; subprocess.run([sys.executable, '-c', {child + '; sum(range(10**7))'!r}]); print(1)"
+    )
+    done = measure.measured([sys.executable, "-c", script])
+    assert done.peak > 150e6 and done.cpu > 0.05
+    assert done.record == 1
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        measure.measured([sys.executable, "-c", "raise SystemExit(3)"])
+
+
+def test_a_served_release_has_absolute_urls(tmp_path: Path) -> None:
+    drawn = scenes.release_of(tmp_path / "drawn", samples=1, size=SMALL)
+    with measure.served(drawn.parent) as url:
+        released = scenes.with_base_url(drawn, url, drawn.with_name("served.json"), query="?s=1")
+        (entry,) = json.loads(released.read_text())["dataset"]["samples"]
+        assert entry["attributes"]["image"]["url"].startswith(f"{url}/images/")
+        assert measure.labelsync("pull", released, "--out", tmp_path / "r", cache=tmp_path / "c").record["fetched"] == 2
