@@ -24,7 +24,12 @@ _PUBLIC = {
     "MeanIoU": "labelsync.evaluation.metric",
     "Segmenter": "labelsync.model.segmenter",
     "predict": "labelsync.deploy.predict",
-    "demo": "labelsync.pipeline",
+    "init": "labelsync.pipeline.config",
+    "run": "labelsync.pipeline.run",
+    "status": "labelsync.pipeline.status",
+    "promote": "labelsync.pipeline.production",
+    "rollback": "labelsync.pipeline.production",
+    "demo": "labelsync.pipeline.demo",
     # for code that was written for the Segments.ai SDK; no commands
     "release2dataset": "labelsync.hub.dropin",
     "get_semantic_bitmap": "labelsync.pixels.dropin",

@@ -30,7 +30,7 @@ VENDORS = {
     "tqdm": "release dataset hub model evaluation quality training deploy pipeline",
     "click": "cli",
     "filelock": "store",
-    "pydantic": "records release training",
+    "pydantic": "records release training pipeline",
     "requests": "release",
     "fsspec": "release/cloud dataset",
     "urllib3": "release",

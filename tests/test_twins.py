@@ -30,6 +30,11 @@ SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
     "compare": (["e2", "--baseline", "e1"], {"new": Path("e2"), "baseline": Path("e1")}),
     "cache": ([], {}),
     "predict": (["run", "a.jpg", "images"], {"model": "run", "images": ("a.jpg", "images")}),
+    "init": ([], {}),
+    "run": ([], {}),
+    "status": ([], {}),
+    "promote": ([], {}),
+    "rollback": ([], {}),
     "demo": ([], {}),
 }
 
@@ -128,6 +133,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--batch-size", "2"], {"batch_size": 2}),
         (["--device", "cpu"], {"device": "cpu"}),
         (["--align"], {"align": True}),
+        (["--renamed", "a=b", "--renamed", "c=d"], {"renamed": ("a=b", "c=d")}),
         (["--by", "metadata.weather", "--by", "group"], {"by": ("metadata.weather", "group")}),
         (["--boundary", "0.02"], {"boundary": 0.02}),
         (["--resamples", "50"], {"resamples": 50}),
@@ -157,6 +163,22 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--device", "cpu"], {"device": "cpu"}),
         (["--overwrite"], {"overwrite": True}),
     ],
+    "init": [
+        (["--out", "l.toml"], {"out": Path("l.toml")}),
+        (["--dataset", "acme/walk"], {"dataset": "acme/walk"}),
+        (["--overwrite"], {"overwrite": True}),
+    ],
+    "run": [
+        (["l.toml"], {"config": Path("l.toml")}),
+        (["--release", "v2"], {"release": "v2"}),
+        (["--from", "train"], {"from_": "train"}),
+        (["--until", "train"], {"until": "train"}),
+        (["--force", "train", "--force", "push-model"], {"force": ("train", "push-model")}),
+        (["--dry-run"], {"dry_run": True}),
+    ],
+    "status": [(["l.toml"], {"config": Path("l.toml")})],
+    "promote": [(["l.toml"], {"config": Path("l.toml")}), (["--release", "v2"], {"release": "v2"})],
+    "rollback": [(["l.toml"], {"config": Path("l.toml")})],
     "demo": [
         (["--out", "d"], {"out": Path("d")}),
         (["--seed", "7"], {"seed": 7}),

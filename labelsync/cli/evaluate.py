@@ -32,6 +32,12 @@ from labelsync.records.scores import GateResult
 @batch_size_option
 @device_option
 @click.option("--align", is_flag=True, help="Score although the classes differ, matched by name.")
+@click.option(
+    "--renamed",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="The dataset calls a class NEW that the model knows as OLD; to be repeated.",
+)
 @click.option("--by", multiple=True, metavar="KEY", help="Also score by metadata.KEY or group, to be repeated.")
 @click.option(
     "--boundary",

@@ -23,12 +23,16 @@ FAIL_BELOW = 0.5
 
 @dataclass(frozen=True, eq=False)
 class Side:
-    """One evaluation: its folder, what it counted of which classes, and how: the settings of its manifest."""
+    """One evaluation: its folder, what it counted of which classes, and how: the settings of its manifest.
+
+    `lacking` = those of the classes that its model does not know, and so can only miss.
+    """
 
     folder: Path
     tally: Tally
     classes: tuple[str, ...]
     settings: Mapping[str, Any]
+    lacking: tuple[str, ...] = ()
 
     def figures(self, skipped: Collection[str]) -> Figures:
         """Its figures, without the families `skipped`."""
@@ -61,8 +65,8 @@ def compare(
     Args:
         new: the folder that `evaluate` left.
         baseline: the folder of the evaluation that it is measured against.
-        on_common: compare what both share: samples with equal labels, and classes of one name and number. Pixels of
-            other classes are left out, and predictions of them are wrong.
+        on_common: compare what both share: samples with equal labels, and classes of one name and number that
+            both models know. Pixels of other classes are left out, and predictions of them are wrong.
         fail_below: mean IoU of an image below which it has failed.
         resamples: draws of the bootstrap; 0 = no intervals.
         gate: thresholds as "delta.mean_iou >= -0.01" or, of the new evaluation, "mean_iou >= 0.55".
@@ -118,7 +122,8 @@ def read_side(folder: str | Path) -> Side:
     if manifest.labels is None or COUNTS not in manifest.files:
         raise DatasetError(f"{folder} has no counts per image", hint="evaluate again, with --overwrite")
     tally = read_tally(folder, manifest.labels.num_labels)
-    return Side(folder, tally, manifest.labels.names, manifest.settings)
+    lacking = tuple(manifest.summary.get("lacking", ()))
+    return Side(folder, tally, manifest.labels.names, manifest.settings, lacking)
 
 
 # -------------------------------------------------------------------- what both share
@@ -134,6 +139,8 @@ def differences(new: Side, old: Side) -> dict[str, tuple[str, ...]]:
         "labels that differ": [i.name for i in after.values() if before.get(i.uuid, i).label != i.label],
         "classes only in the new one": [n for n in new.classes if n not in numbers[1]],
         "classes only in the baseline": [n for n in old.classes if n not in numbers[0]],
+        "classes that the new model does not know": new.lacking,
+        "classes that the model of the baseline does not know": old.lacking,
         "classes with another number": [n for n in new.classes if numbers[1].get(n, numbers[0][n]) != numbers[0][n]],
     }
     return {what: tuple(names) for what, names in found.items() if names}
@@ -156,7 +163,8 @@ def _shared(side: Side, other: Side) -> Side:
     images = [i for i, image in enumerate(side.tally.images) if theirs.get(image.uuid) == image.label]
     images.sort(key=lambda i: side.tally.images[i].uuid)
     places = dict(enumerate(other.classes, 1))
-    classes = [i for i, name in enumerate(side.classes, 1) if places.get(i) == name]
+    unknown = {*side.lacking, *other.lacking}
+    classes = [i for i, name in enumerate(side.classes, 1) if places.get(i) == name and name not in unknown]
     if not images or not classes:
         raise DatasetError(
             f"{side.folder} and {other.folder} share no {'class' if images else 'image with the same label'}",

@@ -42,6 +42,7 @@ def evaluate(
     batch_size: int = 8,
     device: str | None = None,
     align: bool = False,
+    renamed: Sequence[str] = (),
     by: Sequence[str] = (),
     boundary: float = WIDTH,
     resamples: int = 1000,
@@ -65,6 +66,8 @@ def evaluate(
         device: "cuda", "cpu", ...; None = a GPU if there is one.
         align: score although model and dataset do not have the same classes, matched by name. Classes that the model
             lacks then count as missed, and what it says beyond the dataset's classes as wrong.
+        renamed: "OLD=NEW", where the dataset calls a class NEW that the model knows as OLD, as after a rename of a
+            category on Segments.ai.
         by: score parts of the images too: "group", or "metadata.KEY" for each value of a Segments.ai metadata key.
         boundary: width of the band of the boundary IoU, as a share of the image's diagonal.
         resamples: draws of the bootstrap behind the 95 % intervals; 0 = none. It draws the dataset's groups, or images
@@ -92,16 +95,24 @@ def evaluate(
     describer = Describer(data, by)
     meanings = groups_for(data.labels.names, groups)
     settings = Settings(
-        split, align, tuple(sorted(set(by))), boundary, resamples, meanings, check_near_field(near_field)
+        split,
+        align,
+        tuple(sorted(set(renamed))),
+        tuple(sorted(set(by))),
+        boundary,
+        resamples,
+        meanings,
+        check_near_field(near_field),
     )
     inputs = {"model": locate(model).digest, "dataset": data.digest}
     manifest = None if overwrite else _same(path, store.fingerprint("evaluate", inputs, asdict(settings)))
     unchanged = manifest is not None
     if manifest is None:
         with store.stage_folder(path, stage="evaluate", overwrite=overwrite) as work:
-            segmenter = _segmenter(model, data, device=device, batch_size=batch_size, align=align)
+            segmenter = _segmenter(model, data, settings, device=device, batch_size=batch_size)
             tally = _tally(segmenter, rows, data.labels, describer, settings)
             summary = _summary(tally, data.labels, settings, unit=describer.unit)
+            summary["lacking"] = list(segmenter.lacking)
             _write(work, _about(model, dataset, data, inputs) | {"split": split} | summary, tally, data.labels)
             write_worst(work / "worst", segmenter, rows, tally, data.labels)
             manifest = store.write_manifest(
@@ -126,6 +137,7 @@ class Settings:
 
     split: str
     align: bool
+    renamed: tuple[str, ...]
     by: tuple[str, ...]
     boundary: float
     resamples: int
@@ -165,12 +177,27 @@ def _require_range(*, boundary: float, resamples: int) -> None:
 
 
 def _segmenter(
-    model: str | Path, data: LabeledDataset, *, device: str | None, batch_size: int, align: bool
+    model: str | Path, data: LabeledDataset, settings: Settings, *, device: str | None, batch_size: int
 ) -> Segmenter:
     """The model, answering in the dataset's classes."""
     loaded = load_model(model, device=device)
-    _require_classes(loaded.labels, data.labels, align=align, names=(loaded.source, data.source))
+    new_names = _renames(settings.renamed, loaded.names, data.labels.names)
+    loaded = replace(loaded, names=tuple(new_names.get(name, name) for name in loaded.names))
+    ours = [new_names.get(name, name) for name in loaded.labels.names]
+    _require_classes(ours, data.labels.names, align=settings.align, names=(loaded.source, data.source))
     return Segmenter(loaded, batch_size=batch_size, labels=data.labels)
+
+
+def _renames(renamed: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> dict[str, str]:
+    """The model's name of a class -> the dataset's. Raises OptionError for a name that one of them does not have."""
+    pairs = [text.partition("=") for text in renamed]
+    for (old, equals, new), text in zip(pairs, renamed, strict=True):
+        if not equals or old not in ours or new not in theirs:
+            raise OptionError(
+                f"--renamed {text!r} says nothing here",
+                hint="write OLD=NEW, a class of the model and what the dataset calls it",
+            )
+    return {old: new for old, _, new in pairs}
 
 
 def _tally(
@@ -188,9 +215,9 @@ def _tally(
     )
 
 
-def _require_classes(model: LabelMap, dataset: LabelMap, *, align: bool, names: tuple[str, str]) -> None:
+def _require_classes(model: Sequence[str], dataset: Sequence[str], *, align: bool, names: tuple[str, str]) -> None:
     """Raises ModelError unless both have the same class names, in any order, or `align` is set and some are shared."""
-    ours, theirs = set(model.names), set(dataset.names)
+    ours, theirs = set(model), set(dataset)
     if ours == theirs or (align and ours & theirs):
         return
     sides = [
@@ -266,7 +293,7 @@ def _write(work: Path, evaluation: dict[str, Any], tally: Tally, labels: LabelMa
 
 def _short(summary: Mapping[str, Any]) -> dict[str, Any]:
     """What of it the manifest repeats."""
-    names = ("images", "pixels", *HEADLINES, *(f"per_category_{kind}" for kind in PER_CLASS), "resampled")
+    names = ("images", "pixels", *HEADLINES, *(f"per_category_{kind}" for kind in PER_CLASS), "resampled", "lacking")
     return {name: summary[name] for name in names}
 
 

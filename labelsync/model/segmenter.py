@@ -54,6 +54,11 @@ class Segmenter:
         self.labels = labels or self.loaded.labels
         self._table = self.labels.align(self.loaded.names).astype(self.labels.dtype)
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Those of `labels` that the model has no output for."""
+        return tuple(name for name in self.labels.names if name not in self.loaded.names)
+
     def segment(self, image: ImageLike) -> npt.NDArray[Any]:
         """One image -> (H, W) disk ids (uint8 up to 254 classes, else uint16) at its own size, EXIF applied.
 

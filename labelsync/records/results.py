@@ -167,7 +167,8 @@ class EvaluateRecord:
 
     `intervals` = figure, as gates name it ("mean_iou", "iou.road") -> 95 % bootstrap interval, `resampled` says of
     what; `slices` = slicing -> value -> scores; `boundary_width` = band of the boundary IoU as a share of the diagonal;
-    `safety` is None where the classes are none of a sidewalk and no others were grouped.
+    `safety` is None where the classes are none of a sidewalk and no others were grouped; `lacking` = classes that the
+    model does not know, with `--align`.
     """
 
     path: str
@@ -195,6 +196,7 @@ class EvaluateRecord:
     digest: str
     slices: dict[str, dict[str, SliceScores]] = field(default_factory=dict)
     safety: SafetyScores | None = None
+    lacking: tuple[str, ...] = ()
     gates: tuple[GateResult, ...] = ()
     unchanged: bool = False
 
