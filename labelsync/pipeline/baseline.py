@@ -37,11 +37,14 @@ def compare_with_last(round: Round) -> StageRun:
     last = _last_model(round)
     if last is None:
         return _without_baseline(round)
+    key = _key(round, last)
+    if key and (same := same_as_before(round, "compare", key, round.folder / "baseline", "evaluate")):
+        return same
     try:
         out, forced = round.folder / "baseline", "compare" in round.forced
         _evaluated(round, last.source, out, align=True, renamed=_renamed(round, last), overwrite=forced)
-    except ModelNotFound as e:
-        return _without_baseline(round, why=e.message)
+    except ModelNotFound:  # nothing in the repo yet
+        return _without_baseline(round)
     from labelsync.evaluation.compare import compare
 
     failed: tuple[str, ...] = ()
@@ -57,7 +60,8 @@ def compare_with_last(round: Round) -> StageRun:
         assert isinstance(e.record, CompareRecord)  # noqa: S101 - what `compare` raises with
         record = e.record
     store.write_text(round.folder / COMPARISON, to_json(record) + "\n")
-    run = StageRun("compare", "done", _note(record, last.name, failed), path=COMPARISON, figures=_figures(record))
+    note = _note(record, last.name, failed)
+    run = StageRun("compare", "done", note, key=key, path=COMPARISON, figures=_figures(record))
     round.keep(run, baseline_mean_iou=record.figures["mean_iou"].baseline, failed_gates=failed)
     return run
 
@@ -87,6 +91,15 @@ def _last_model(round: Round) -> _Last | None:
             return _Last(name, rounds[name])
     repo = round.config.hub.model
     return _Last(f"{repo}@{PRODUCTION_TAG}", f"{repo}@{PRODUCTION_TAG}") if repo and not round.earlier else None
+
+
+def _key(round: Round, last: _Last) -> str:
+    """Over all that a comparison is made of; "" where only a server knows which model it would be."""
+    if not isinstance(last.source, Path):
+        return ""
+    evaluation = store.read_manifest(round.folder / "evaluation", "evaluate").digest
+    model = store.read_manifest(last.source, "train").digest
+    return store.digest_of([evaluation, model, list(round.config.gates.require)])
 
 
 def _renamed(round: Round, last: _Last) -> tuple[str, ...]:
@@ -132,7 +145,7 @@ def _groups_digest(round: Round) -> str:
 # -------------------------------------------------------------------- what came of it
 
 
-def _without_baseline(round: Round, why: str = "no model was published before") -> StageRun:
+def _without_baseline(round: Round) -> StageRun:
     """Only the gates on the new model itself; those on a difference say nothing yet."""
     plain = [gate for gate in round.config.gates.require if not gate.strip().startswith(("delta.", "baseline."))]
     failed: tuple[str, ...] = ()
@@ -140,7 +153,7 @@ def _without_baseline(round: Round, why: str = "no model was published before") 
         _evaluated(round, round.folder / "model", round.folder / "evaluation", gate=plain)
     except GateFailed as e:
         failed = tuple(e.details)
-    run = StageRun("compare", "done", f"{why}; {_gates(len(plain), failed)}")
+    run = StageRun("compare", "done", f"no model was published before; {_gates(len(plain), failed)}")
     round.keep(run, baseline_mean_iou=None, failed_gates=failed)
     return run
 
@@ -157,7 +170,9 @@ def _note(record: CompareRecord, name: str, failed: tuple[str, ...]) -> str:
 def _gates(count: int, failed: tuple[str, ...]) -> str:
     if not count:
         return "no gates"
-    return f"{len(failed)} of {count} gates do not hold: {'; '.join(failed)}" if failed else f"{count} gates hold"
+    if failed:
+        return f"{len(failed)} of {count} gates do not hold: {'; '.join(failed)}"
+    return "the gate holds" if count == 1 else f"{count} gates hold"
 
 
 def _figures(record: CompareRecord) -> dict[str, float]:
