@@ -68,7 +68,9 @@ class Train:
     __pydantic_config__ = _STRICT
     model: str = "nvidia/mit-b0"
     recipe: str = "sidewalk"
-    seed: int = 0
+    seed: int | None = None
+    patience: int | None = None
+    report_to: tuple[str, ...] = ()
     epochs: float | None = None
     batch_size: int | None = None
     learning_rate: float | None = None

@@ -203,12 +203,13 @@ def _push(round: Round, stage: str, folder: str, repo: str) -> StageRun:
 def _train(round: Round) -> StageRun:
     given, out = round.config.train, round.folder / "model"
     model, recipe = (round.config.located_if_there(n) for n in (given.model, given.recipe))
-    key = store.digest_of([given.__dict__ | {"set": list(given.set)}, _digest(round, "dataset", "convert")])
+    settings = given.__dict__ | {"set": list(given.set), "report_to": []}  # who watches changes nothing
+    key = store.digest_of([settings, _digest(round, "dataset", "convert")])
     if same := same_as_before(round, "train", key, out, "train"):
         return same
     from labelsync.training.finetune import train
 
-    settings: dict[str, Any] = {
+    options: dict[str, Any] = {
         "out": out,
         "model": model,
         "recipe": recipe,
@@ -217,14 +218,16 @@ def _train(round: Round) -> StageRun:
         "learning_rate": given.learning_rate,
         "image_size": given.image_size,
         "seed": given.seed,
+        "patience": given.patience,
+        "report_to": given.report_to,
         "set": given.set,
     }
     begun = out.exists() and any(out.iterdir()) and not (out / store.MANIFEST).is_file()
     forced = "train" in round.forced
     try:
-        record = train(round.folder / "dataset", resume=begun and not forced, overwrite=forced, **settings)
+        record = train(round.folder / "dataset", resume=begun and not forced, overwrite=forced, **options)
     except OutputExists:  # a run on other data or with other settings: the folder is this round's, so it makes way
-        record = train(round.folder / "dataset", overwrite=True, **settings)
+        record = train(round.folder / "dataset", overwrite=True, **options)
     note = f"{record.steps} steps, best mean IoU on validation {score(record.mean_iou)} at step {record.best_step}"
     return StageRun("train", "done", note, key=key, path="model", figures={"steps": record.steps})
 
