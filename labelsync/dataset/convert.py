@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from labelsync import store
-from labelsync.dataset import card
+from labelsync.dataset.arrays import schema_of
 from labelsync.dataset.cluster import dask_executor
 from labelsync.dataset.joined import open_releases
 from labelsync.dataset.made import README, Made, summary_of, write_texts
@@ -190,7 +190,7 @@ def _make(
 
 
 def _shards(plan: Plan, rules: Rules, data: str, names: dict[str, str]) -> list[Shard]:
-    schema = card.features(rules.columns).arrow_schema if rules.format == "parquet" else None
+    schema = schema_of(rules.columns) if rules.format == "parquet" else None
     old = old_shards(rules.previous) if schema is not None else {}
     return [
         Shard(
