@@ -10,6 +10,7 @@ from labelsync.cli.options import (
     CommaList,
     batch_size_option,
     device_option,
+    foreign_options,
     gate_option,
     gates_option,
     interval,
@@ -64,6 +65,7 @@ from labelsync.records.scores import GateResult
 )
 @gate_option
 @gates_option
+@foreign_options
 @overwrite_option
 @json_option
 def evaluate(model: str, as_json: bool, **options: Any) -> None:

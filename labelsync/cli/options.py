@@ -96,6 +96,26 @@ def recipe_options(command: FC) -> FC:
     return command
 
 
+_FOREIGN = (
+    click.option("--image-column", metavar="NAME", help="Of a foreign dataset: the column, or folder, of images."),
+    click.option("--label-column", metavar="NAME", help="Of a foreign dataset: the column, or folder, of labels."),
+    click.option(
+        "--id2label",
+        metavar="FILE|REPO",
+        help="Class names of a foreign dataset: a JSON file, user/name:FILE on the Hub, or a column of class names.",
+    ),
+    click.option("--keep-zero", is_flag=True, help="0 in a foreign dataset's labels is a class, and 255 unlabeled."),
+    click.option("--config", metavar="NAME", help="Which configuration (subset) of a foreign dataset."),
+)
+
+
+def foreign_options(command: FC) -> FC:
+    """What a dataset that labelsync did not make may leave open."""
+    for option in reversed(_FOREIGN):
+        command = option(command)
+    return command
+
+
 def out_option(what: str, *, required: bool = True, default: Path | None = None) -> Callable[[FC], FC]:
     """`--out PATH`, the folder or file a verb leaves."""
     return click.option(

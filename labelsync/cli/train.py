@@ -5,7 +5,15 @@ from pathlib import Path
 import click
 
 from labelsync.cli.boundary import show
-from labelsync.cli.options import CommaList, json_option, out_option, overwrite_option, percent, recipe_options
+from labelsync.cli.options import (
+    CommaList,
+    foreign_options,
+    json_option,
+    out_option,
+    overwrite_option,
+    percent,
+    recipe_options,
+)
 from labelsync.cli.show_recipe import show_recipe
 from labelsync.records.results import TrainRecord
 
@@ -56,6 +64,7 @@ class Train(click.Command):
 @click.option(
     "--push-to-hub", metavar="USER/NAME[@BRANCH]", help="Push the best model so far to this repo at every save."
 )
+@foreign_options
 @click.option("--resume", is_flag=True, help="Go on from the last whole checkpoint in --out.")
 @overwrite_option
 @json_option
@@ -75,11 +84,18 @@ def train(
     report_to: tuple[str, ...],
     pictures: int,
     push_to_hub: str | None,
+    image_column: str | None,
+    label_column: str | None,
+    id2label: str | None,
+    keep_zero: bool,
+    config: str | None,
     resume: bool,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Fine-tune a segmentation model on DATASET, a folder or a Hub id user/name[@tag].
+
+    A dataset that labelsync did not make (Parquet, or images and labels as files) will do; see the README.
 
     The best model by mean IoU on the validation split is kept. Ctrl-C leaves a checkpoint for --resume.
     """
@@ -101,6 +117,11 @@ def train(
         report_to=report_to,
         pictures=pictures,
         push_to_hub=push_to_hub,
+        image_column=image_column,
+        label_column=label_column,
+        id2label=id2label,
+        keep_zero=keep_zero,
+        config=config,
         resume=resume,
         overwrite=overwrite,
     )

@@ -50,6 +50,11 @@ def evaluate(
     near_field: Sequence[float] = NEAR_FIELD,
     gate: Sequence[str] = (),
     gates: str | Path | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    id2label: str | Path | None = None,
+    keep_zero: bool = False,
+    config: str | None = None,
     overwrite: bool = False,
 ) -> EvaluateRecord:
     """Score a model on the labels of a split, at their own resolution.
@@ -59,7 +64,7 @@ def evaluate(
 
     Args:
         model: a model folder or a Hub id "user/name[@revision]".
-        dataset: a dataset folder or a Hub id.
+        dataset: a dataset folder or a Hub id; a foreign one will do, as `load` reads it.
         split: name of the split.
         out: folder to leave; None = ./<model>-<split>-evaluation.
         batch_size: images run through the model at once.
@@ -78,6 +83,7 @@ def evaluate(
             height, as shares of the image.
         gate: thresholds as "mean_iou >= 0.55"; any figure of evaluation.json, "iou.CLASS", "mean_iou[weather=rain]".
         gates: a TOML file with more of them, gates = ["mean_iou >= 0.55", ..].
+        image_column, label_column, id2label, keep_zero, config: of a foreign dataset, as for `load`.
         overwrite: replace an evaluation that lies at `out`. The same evaluation again does nothing.
 
     Raises:
@@ -90,7 +96,14 @@ def evaluate(
     _require_range(boundary=boundary, resamples=resamples)
     stated = read_gates(gate, gates)
     path = Path(out or default_out(model, split))
-    data = load(dataset)
+    data = load(
+        dataset,
+        image_column=image_column,
+        label_column=label_column,
+        id2label=id2label,
+        keep_zero=keep_zero,
+        config=config,
+    )
     rows = data.splits[split]
     describer = Describer(data, by)
     meanings = groups_for(data.labels.names, groups)

@@ -47,6 +47,11 @@ def train(
     report_to: tuple[str, ...] = (),
     pictures: int = 6,
     push_to_hub: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    id2label: str | Path | None = None,
+    keep_zero: bool = False,
+    config: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> TrainRecord:
@@ -58,7 +63,7 @@ def train(
     labelsync train ...` trains in several processes, on several GPUs or machines.
 
     Args:
-        dataset: a dataset folder, or a Hub id "user/name[@revision]".
+        dataset: a dataset folder, or a Hub id "user/name[@revision]"; a foreign one will do, as `load` reads it.
         out: the run folder.
         model: a folder or a Hub id "user/name[@revision]"; a folder with only a config.json starts from random weights.
         recipe: the name of a built-in recipe, or a TOML file.
@@ -73,14 +78,15 @@ def train(
         pictures: number of validation samples that are drawn after every evaluation, always the same ones.
         push_to_hub: "user/name[@branch]", a model repo that gets the best model so far at every save. A failure of the
             Hub is a line on stderr and is tried again at the next save.
+        image_column, label_column, id2label, keep_zero, config: of a foreign dataset, as for `load`.
         resume: go on from the last whole checkpoint in `out`. The result is that of the uninterrupted run.
         overwrite: delete the run in `out`, and start anew.
 
     Raises:
         OptionError: a setting that cannot be used.
         DatasetNotFound, DatasetError: no dataset; a split is missing, empty or without labels; a row cannot be used.
-        TaxonomyError: a single class.
         AuthError: `push_to_hub`, and nobody is logged in.
+        TaxonomyError: a single class, or an id2label that names no proper classes.
         ModelNotFound, ModelError: no model, one that does not fit, or no memory for it.
         OutputExists, OutputLocked: something else lies at `out`, or somebody is writing there.
         KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
@@ -96,7 +102,14 @@ def train(
         arguments = training_arguments(
             chosen, fields, checkpoints=out / CHECKPOINTS, seed=chosen.seed, loaders=loaders(), report_to=report_to
         )
-        data = load(dataset)
+        data = load(
+            dataset,
+            image_column=image_column,
+            label_column=label_column,
+            id2label=id2label,
+            keep_zero=keep_zero,
+            config=config,
+        )
         splits = _splits(data)
         require_known_classes(chosen.loss.class_weights, data.labels)
         loaded = new_model(model, data.labels, image_size=chosen.size_hw, seed=chosen.seed)
