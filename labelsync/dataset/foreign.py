@@ -10,7 +10,7 @@ import pyarrow as pa
 from tqdm import tqdm
 
 from labelsync import store
-from labelsync.dataset.foreign_columns import class_columns, image_columns, pick
+from labelsync.dataset.foreign_columns import class_columns, image_columns, name_column, pick
 from labelsync.dataset.foreign_files import CONVERTED, README, ForeignFiles, has_script, list_files
 from labelsync.dataset.foreign_folder import METADATA, find_pairs
 from labelsync.dataset.foreign_labels import Numbering, read_labels
@@ -90,7 +90,9 @@ def open_foreign(source: str | Path, choices: Choices) -> Foreign:
     numbering = Numbering(labels, choices.keep_zero)
     splits, notes = _splits(files.name, found.items, numbering)
     about = f"{files.name}: {labels.num_labels} classes of {where}; in its labels {numbering.described}"
-    branch = [f"{files.name}: read from {CONVERTED}, what the Hub made of it"] * (files.branch == CONVERTED)
+    branch = [f"{files.name}: read from {CONVERTED}, what the Hub made of it"] * (
+        files.branch == CONVERTED not in files.name
+    )
     made_of = {
         "files": {s: {f: files.content(f) for f in _seen(paths)} for s, paths in found.files.items()},
         "columns": found.columns,
@@ -116,7 +118,9 @@ def _parquet(files: ForeignFiles, choices: Choices) -> _Found | None:
     columns = pick(image_columns(schema), choices.image_column, choices.label_column, name=files.name)
     partial = [s for s in splits if is_partial(s)]
     notes = [f"{files.name}: the Hub has only the beginning of {normal_name(s)} as Parquet" for s in partial]
-    items = {s: ParquetItems(files, paths, split=s, columns=columns) for s, paths in splits.items()}
+    items = {
+        s: ParquetItems(files, paths, split=s, columns=columns, name=name_column(schema)) for s, paths in splits.items()
+    }
     return _Found(items, splits, columns, class_columns(schema), tuple(notes))
 
 

@@ -16,6 +16,8 @@ _LABEL_NAMES = (
     *("segmentationclass", "label_map", "semantic_mask", "bitmap", "bitmaps", "trimap", "trimaps", "gt"),
 )
 
+_FILE_NAMES = ("name", "file_name", "filename", "image_name", "image_id")
+
 
 def image_columns(schema: pa.Schema) -> list[str]:
     """Columns of feature type Image; where no features were written, those that look like one to Arrow."""
@@ -26,9 +28,18 @@ def image_columns(schema: pa.Schema) -> list[str]:
 
 
 def class_columns(schema: pa.Schema) -> dict[str, list[str]]:
-    """Column -> class names, of every column of feature type ClassLabel or list of it."""
-    found = {name: _class_names(feature) for name, feature in features_of(schema).items()}
+    """Column -> class names, of every column that lists ClassLabels.
+
+    A column of single ones is about the image, not its pixels.
+    """
+    found = {name: _class_names(feature, listed=False) for name, feature in features_of(schema).items()}
     return {name: names for name, names in found.items() if names}
+
+
+def name_column(schema: pa.Schema) -> str | None:
+    """A column of text that holds the images' file names, or None."""
+    texts = [f.name for f in schema if pa.types.is_string(f.type) or pa.types.is_large_string(f.type)]
+    return next((n for n in _FILE_NAMES if n in texts), None)
 
 
 def features_of(schema: pa.Schema) -> dict[str, Any]:
@@ -94,11 +105,11 @@ def _unclear(candidates: Sequence[str], name: str, what: str, wanted: str) -> Da
     )
 
 
-def _class_names(feature: Any) -> list[str]:
+def _class_names(feature: Any, *, listed: bool) -> list[str]:
     if isinstance(feature, list) and len(feature) == 1:
         feature = {"feature": feature[0]}
     if not isinstance(feature, Mapping):
         return []
     if feature.get("_type") == "ClassLabel":
-        return [str(n) for n in feature.get("names") or ()]
-    return _class_names(feature["feature"]) if "feature" in feature else []
+        return [str(n) for n in feature.get("names") or ()] if listed else []
+    return _class_names(feature["feature"], listed=True) if "feature" in feature else []

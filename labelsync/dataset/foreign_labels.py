@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from labelsync.dataset.foreign_files import ForeignFiles
 from labelsync.dataset.source import ID2LABEL, asked, fetch_file
@@ -41,7 +40,8 @@ class Numbering:
         """
         try:
             with opened(data) as image:
-                _require_numbers(image, sample)
+                format, mode = image.format or "", image.mode
+            _require_numbers(format, mode, sample=sample)
             if not self.keep_zero:
                 return data
             values = decode_semantic(data)
@@ -59,7 +59,7 @@ class Numbering:
             )
         disk = values.astype(np.int64) + 1
         disk[values == void] = 0
-        return encode_semantic(disk.astype(self.labels.dtype), level=1)
+        return encode_semantic(disk.astype(self.labels.dtype))
 
     @property
     def described(self) -> str:
@@ -81,7 +81,7 @@ def read_labels(
     """The classes of a dataset, and where they are written.
 
     Args:
-        id2label: a JSON file, a column of feature type ClassLabel, or a Hub dataset repo "user/name[@revision][:file]";
+        id2label: a JSON file, a column that lists ClassLabels, or a Hub dataset repo "user/name[@revision][:file]";
             None = id2label.json of the dataset.
         columns: names of the columns that have class names -> those names.
 
@@ -158,15 +158,15 @@ def _parsed(data: bytes, name: str) -> Any:
         raise DatasetError(f"{name} is not JSON", hint='an id2label is {"0": "road", "1": "sidewalk", ...}') from None
 
 
-def _require_numbers(image: Image.Image, sample: str) -> None:
+def _require_numbers(format: str, mode: str, *, sample: str) -> None:
     """Raises DatasetError for a file whose pixels cannot be class numbers."""
-    if image.format in ("JPEG", "WEBP"):
+    if format in ("JPEG", "WEBP"):
         raise DatasetError(
-            f"sample {sample}: its label is a {image.format}, whose values are not those that were drawn",
+            f"sample {sample}: its label is a {format}, whose values are not those that were drawn",
             hint="labels are PNG files of class numbers; choose with --label-column",
         )
-    if image.mode not in ("1", "L", "P") and not image.mode.startswith("I"):
+    if mode not in ("1", "L", "P") and not mode.startswith("I"):
         raise DatasetError(
-            f"sample {sample}: its label has colours (mode {image.mode}), not class numbers",
+            f"sample {sample}: its label has colours (mode {mode}), not class numbers",
             hint="turn every colour into its class number and save a PNG of one channel, or choose with --label-column",
         )

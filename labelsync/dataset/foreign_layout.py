@@ -78,9 +78,7 @@ def choose(found: Mapping[str, Splits], wanted: str | None, card: Mapping[str, A
     marked = [str(c.get("config_name")) for c in card.get("configs") or () if c.get("default")]
     preferred = [c for c in (*marked, DEFAULT) if c in found] or list(found)
     if len(found) > 1 and preferred == list(found):
-        raise DatasetError(
-            f"{name} has {len(found)} configurations: {names}", hint=f"choose one: --config {preferred[0]}"
-        )
+        raise DatasetError(f"{name} has {len(found)} configurations: {names}", hint="choose one with --config")
     return preferred[0]
 
 

@@ -81,13 +81,23 @@ class ParquetItems:
     """Rows of Parquet files with columns of {bytes, path}.
 
     How many there are is asked of the files when it is needed; on the Hub, a whole file is fetched when a row of it is.
+    `name` is the column of file names, for images that were stored without theirs.
     """
 
-    def __init__(self, source: ForeignFiles, files: Sequence[str], *, split: str, columns: tuple[str, str]) -> None:
+    def __init__(
+        self,
+        source: ForeignFiles,
+        files: Sequence[str],
+        *,
+        split: str,
+        columns: tuple[str, str],
+        name: str | None = None,
+    ) -> None:
         self._source = source
         self._files = tuple(files)
         self._split = split
         self._columns = columns
+        self._name = name
         self._ends: list[int] = []
         self._lock = threading.Lock()
         self._opened = OpenShards()
@@ -110,7 +120,8 @@ class ParquetItems:
         file = self._files[shard]
         at = index - (self._ends[shard - 1] if shard else 0)
         try:
-            found = self._opened.row(shard, at, partial(self._open, file), self._columns)
+            columns = [*self._columns, *([self._name] if self._name else ())]
+            found = self._opened.row(shard, at, partial(self._open, file), columns)
         except LabelsyncError:
             raise
         except (pa.ArrowException, OSError) as e:
@@ -118,8 +129,8 @@ class ParquetItems:
                 f"{file} of {self._source.name} cannot be read ({first_line(e)})", hint="fetch it again"
             ) from None
         image, label = (found[c] or {} for c in self._columns)
-        name = PurePosixPath(str(image.get("path") or "")).name
-        return name, self._bytes(image), self._bytes(label)
+        name = PurePosixPath(str(image.get("path") or "")).name or (self._name and found[self._name])
+        return name or "", self._bytes(image), self._bytes(label)
 
     def __getstate__(self) -> dict[str, Any]:
         return {k: v for k, v in self.__dict__.items() if k not in ("_opened", "_lock")}

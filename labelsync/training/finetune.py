@@ -164,7 +164,9 @@ def _splits(data: LabeledDataset) -> tuple[Sequence[Row], Sequence[Row]]:
             there = ", ".join(f"{n} ({len(rows)})" for n, rows in data.splits.items()) or "none"
             raise DatasetError(
                 f"{data.source} has no sample in split {name!r} (its splits: {there})",
-                hint="convert the release again with --fractions or --splits that fill it",
+                hint="convert the release again with --fractions or --splits that fill it"
+                if data.release
+                else "put its rows into splits named train and validation",
             )
         require_labelled(data.splits[name], data.labels, split=name)
     return data.splits["train"], data.splits["validation"]
