@@ -73,7 +73,7 @@ def dataset(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """`dataset(rows, labels)`: what `evaluate` finds whatever dataset it is asked for."""
 
     def give(rows: Sequence[Row], labels: LabelMap) -> None:
-        def load(source: str | Path) -> LabeledDataset:
+        def load(source: str | Path, **_: object) -> LabeledDataset:
             splits: Any = {"test": rows}
             return LabeledDataset(str(source), labels, splits, digest="d" * 64, release="v1", revision="")
 

@@ -572,3 +572,29 @@ def test_a_value_that_no_class_has_names_the_sample(tmp_path: Path, cli: Callabl
     tiny_segformer(tmp_path / "mit", 2)
     said = cli("train", folder, "--out", tmp_path / "run", "--model", tmp_path / "mit", code=1).stderr
     assert "sample a.jpg (images/train/a.jpg): its label holds the value 9, and the classes are 1 to 3" in said
+
+
+def test_images_of_every_mode_are_trained_on(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    """Grey, alpha, CMYK and 16-bit images, each smaller than what the recipe crops, one of them the validation split."""
+    folder = foreign.two_folders(tmp_path / "d", 1)
+    (folder / "id2label.json").write_text(json.dumps(foreign.ID2LABEL))
+    with PILImage.open(folder / "images/training/a0.jpg") as image:
+        deep = PILImage.fromarray(np.asarray(image.convert("L")).astype(np.uint16) * 200)
+        kinds = {"L": ".png", "RGBA": ".png", "CMYK": ".tif", "LA": ".webp"}
+        pictures = {m: (image.convert(m), suffix) for m, suffix in kinds.items()} | {"I16": (deep, ".png")}
+        for mode, (picture, suffix) in pictures.items():
+            picture.save(folder / f"images/training/{mode}{suffix}")
+            shutil.copy(folder / "annotations/training/a0.png", folder / f"annotations/training/{mode}.png")
+    tiny_segformer(tmp_path / "mit", 2)
+    argv = ("train", folder, "--out", tmp_path / "run", "--model", tmp_path / "mit", "--epochs", "1")
+    record = json.loads(cli(*argv, "--image-size", "96x128", "--batch-size", "2", "--json").stdout)
+    assert record["steps"] == 3 and record["num_labels"] == 3
+
+
+def test_a_label_of_another_size_names_the_sample(tmp_path: Path, cli: Callable[..., Result]) -> None:
+    folder = foreign.two_folders(tmp_path / "d", 2)
+    (folder / "id2label.json").write_text(json.dumps(foreign.ID2LABEL))
+    PILImage.fromarray(np.ones((5, 7), np.uint8)).save(folder / "annotations/training/a0.png")
+    tiny_segformer(tmp_path / "mit", 2)
+    said = cli("train", folder, "--out", tmp_path / "run", "--model", tmp_path / "mit", code=1).stderr
+    assert "sample a0.jpg (images/training/a0.jpg): the image is 48x64 and its label 5x7" in said

@@ -414,7 +414,7 @@ def test_another_dataset_and_another_model_are_another_run(
     shutil.copytree(start, tmp_path / "moved")
     assert quick(data, out=Path(done.path), model=tmp_path / "moved").digest == done.digest
     load = finetune.load
-    monkeypatch.setattr(finetune, "load", lambda source: replace(load(source), digest="e" * 64))
+    monkeypatch.setattr(finetune, "load", lambda source, **_: replace(load(source), digest="e" * 64))
     with pytest.raises(OutputExists, match=r"holds another run \(dataset: "):
         quick(data, out=Path(done.path), model=start, resume=True)
 
@@ -496,7 +496,7 @@ def test_a_bad_argument_is_one_line_and_leaves_nothing(
 def test_a_missing_dataset_is_one_line(cli: Cli, start: Path, tmp_path: Path) -> None:
     (tmp_path / "half").mkdir()
     result = cli("train", tmp_path / "half", "--model", start, "--out", tmp_path / "run", code=1)
-    assert "has no manifest.json, so nothing finished there" in result.stderr
+    assert "holds neither Parquet files nor images with labels" in result.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -505,7 +505,7 @@ def train_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., T
     """`train_on(dataset)`: a quick run on a dataset in memory."""
 
     def call(data: Any, **kwargs: Any) -> TrainRecord:
-        monkeypatch.setattr(finetune, "load", lambda source: data)
+        monkeypatch.setattr(finetune, "load", lambda source, **_: data)
         model = kwargs.pop("model", None) or architecture(tmp_path / "start", data.labels)
         return quick(Path("acme/drawn"), out=tmp_path / "run", model=model, **kwargs)
 

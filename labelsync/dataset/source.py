@@ -27,6 +27,7 @@ class NotOurs(DatasetNotFound):
 SPLITS_FILE = "splits.json"
 ID2LABEL = "id2label.json"
 LEDGER = "ledger.json"
+_OURS = (store.MANIFEST, SPLITS_FILE, LEDGER, "release.json")  # a folder with one of them is, or was to be, labelsync's
 
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>.+))?")
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # of the Hub cache; other OSErrors are the Hub's
@@ -90,7 +91,7 @@ def find_dataset(source: str | Path) -> DatasetFiles:
     if hub_id is None or folder.exists():
         if folder.is_file():
             raise DatasetNotFound(f"{source} is a file", hint="give a dataset folder or a Hub id user/name[@revision]")
-        if folder.is_dir() and not any((folder / n).is_file() for n in (store.MANIFEST, SPLITS_FILE, LEDGER)):
+        if folder.is_dir() and not any((folder / n).is_file() for n in _OURS):
             raise NotOurs(f"{source} was not made by labelsync: it has no {store.MANIFEST}", hint=_HINT)
         return DatasetFiles(str(source), store.read_manifest(folder, "convert"), folder)
     repo, revision = hub_id["repo"], hub_id["revision"] or "main"

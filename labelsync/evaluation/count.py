@@ -78,7 +78,9 @@ def measured(
     if problems:
         more = f" (and {len(problems) - 1} more samples)" if len(problems) > 1 else ""
         raise DatasetError(
-            f"cannot score sample {problems[0]}{more}", hint="convert the release again", details=problems
+            f"cannot score sample {problems[0]}{more}",
+            hint="correct them or the id2label, or convert the release again",
+            details=problems,
         )
 
 
