@@ -575,7 +575,7 @@ def test_a_value_that_no_class_has_names_the_sample(tmp_path: Path, cli: Callabl
 
 
 def test_images_of_every_mode_are_trained_on(tmp_path: Path, cli: Callable[..., Result]) -> None:
-    """Grey, alpha, CMYK and 16-bit images, each smaller than what the recipe crops, one of them the validation split."""
+    """Grey, alpha, CMYK and 16-bit images, all smaller than what the recipe crops; one is the validation split."""
     folder = foreign.two_folders(tmp_path / "d", 1)
     (folder / "id2label.json").write_text(json.dumps(foreign.ID2LABEL))
     with PILImage.open(folder / "images/training/a0.jpg") as image:
