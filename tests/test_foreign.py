@@ -458,6 +458,16 @@ def test_words_for_splits_become_ours_and_others_stay(tmp_path: Path, names: Pat
     assert "split dev is validation, testing is test, training is train" in err and "hash" not in err
 
 
+def test_the_beginning_of_a_split_is_called_what_it_is(hub: LoopbackHub, capsys: pytest.CaptureFixture[str]) -> None:
+    data = foreign.parquet(foreign.plain_rows(2), foreign.TWO_IMAGES)
+    hub.add_repo("acme/large", {"large.py": "import datasets", "id2label.json": "{}"})
+    files = {f"default/{s}/0000.parquet": data for s in ("partial-train", "validation")}
+    names = {"id2label.json": json.dumps(foreign.ID2LABEL)}
+    hub.add_repo("acme/large", files | names, ref=foreign.CONVERTED)
+    assert list(labelsync.load("acme/large").splits) == ["train", "validation"]
+    assert "the Hub has only the beginning of train as Parquet" in capsys.readouterr().err
+
+
 # -------------------------------------------------------------------- what cannot be used
 
 

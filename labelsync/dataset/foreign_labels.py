@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 
 from labelsync.dataset.foreign_files import ForeignFiles
 from labelsync.dataset.source import ID2LABEL, asked, fetch_file
@@ -57,9 +56,7 @@ class Numbering:
                 f"{classes - 1} with --keep-zero",
                 hint="give the --id2label that names every class",
             )
-        disk = values.astype(np.int64) + 1
-        disk[values == void] = 0
-        return encode_semantic(disk.astype(self.labels.dtype))
+        return encode_semantic(values.astype(self.labels.dtype) + self.labels.dtype(1))  # void is the highest: it wraps
 
     @property
     def described(self) -> str:
