@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy.typing as npt
 
 from labelsync.dataset.foreign_files import ForeignFiles
 from labelsync.dataset.source import ID2LABEL, asked, fetch_file
@@ -56,7 +57,8 @@ class Numbering:
                 f"{classes - 1} with --keep-zero",
                 hint="give the --id2label that names every class",
             )
-        return encode_semantic(values.astype(self.labels.dtype) + self.labels.dtype(1))  # void is the highest: it wraps
+        disk: npt.NDArray[Any] = values.astype(self.labels.dtype)
+        return encode_semantic(disk + 1)  # void is the highest number of its type, and wraps to 0
 
     @property
     def described(self) -> str:
