@@ -107,15 +107,9 @@ def evaluate(
     rows = data.splits[split]
     describer = Describer(data, by)
     meanings = groups_for(data.labels.names, groups)
+    near = check_near_field(near_field)
     settings = Settings(
-        split,
-        align,
-        tuple(sorted(set(renamed))),
-        tuple(sorted(set(by))),
-        boundary,
-        resamples,
-        meanings,
-        check_near_field(near_field),
+        split, align, tuple(sorted(set(renamed))), tuple(sorted(set(by))), boundary, resamples, meanings, near
     )
     inputs = {"model": locate(model).digest, "dataset": data.digest}
     manifest = None if overwrite else _same(path, store.fingerprint("evaluate", inputs, asdict(settings)))
