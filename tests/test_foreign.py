@@ -204,6 +204,18 @@ def test_an_image_folder_is_read_by_its_metadata(tmp_path: Path, names: Path) ->
             np.testing.assert_array_equal(decode_image(row.image), np.asarray(other["image"]))
 
 
+def test_an_image_folder_on_the_hub_is_the_same(
+    seen: LoopbackHub, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    folder = foreign.image_folder(foreign.image_folder(tmp_path / "d", 4), 2, split="validation", start=10)
+    (folder / "id2label.json").write_text(json.dumps(foreign.ID2LABEL))
+    files = {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    here, there = labelsync.load(folder), labelsync.load(repo(seen, request, files))
+    assert not [r for r in seen.log if r.path.endswith((".jpg", ".png"))]
+    assert {s: list(r) for s, r in here.splits.items()} == {s: list(r) for s, r in there.splits.items()}
+    assert labelsync.load(f"{there.source}@{there.revision}").digest == there.digest
+
+
 def test_metadata_may_be_lines_of_json_and_name_files_above(tmp_path: Path, names: Path) -> None:
     foreign.image_folder(tmp_path, 3)
     lines = [{"file_name": f"../train/a{i}.jpg", "truth_file_name": f"../train/labels/a{i}.png"} for i in range(3)]
@@ -484,6 +496,11 @@ def test_a_repo_without_rows_says_what_to_do(
 ) -> None:
     with pytest.raises(DatasetNotFound, match=message):
         labelsync.load(repo(hub, request, files))
+
+
+def test_an_id_of_old_is_told_what_it_lacks() -> None:
+    with pytest.raises(DatasetNotFound, match=r"scene_parse_150 does not exist; .*such as zhoubolei/scene_parse_150"):
+        labelsync.load("scene_parse_150")
 
 
 def test_a_repo_with_a_program_only_is_told(hub: LoopbackHub) -> None:

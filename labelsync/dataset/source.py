@@ -30,6 +30,7 @@ LEDGER = "ledger.json"
 _OURS = (store.MANIFEST, SPLITS_FILE, LEDGER, "release.json")  # a folder with one of them is, or was to be, labelsync's
 
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>.+))?")
+_OLD_ID = re.compile(r"[\w.-]*\w")  # what ids of the Hub's first datasets looked like
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # of the Hub cache; other OSErrors are the Hub's
 _WAITS = (0.2, 1.0)  # seconds; huggingface_hub does not repeat a GET that a busy Hub answers with 5xx
 
@@ -93,6 +94,9 @@ def find_dataset(source: str | Path) -> DatasetFiles:
             raise DatasetNotFound(f"{source} is a file", hint="give a dataset folder or a Hub id user/name[@revision]")
         if folder.is_dir() and not any((folder / n).is_file() for n in _OURS):
             raise NotOurs(f"{source} was not made by labelsync: it has no {store.MANIFEST}", hint=_HINT)
+        if not folder.exists() and isinstance(source, str) and _OLD_ID.fullmatch(source):
+            hint = "give a dataset folder, or a Hub id with its user, such as zhoubolei/scene_parse_150"
+            raise DatasetNotFound(f"{source} does not exist", hint=hint)
         return DatasetFiles(str(source), store.read_manifest(folder, "convert"), folder)
     repo, revision = hub_id["repo"], hub_id["revision"] or "main"
     commit = _commit_of(repo, revision)
