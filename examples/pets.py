@@ -23,7 +23,9 @@ image_size = "128"
 epochs = 30
 batch_size = 4
 learning_rate = 6e-5
-schedule = "constant"
+schedule = "step"  # a tenth of the learning rate after every ten epochs
+step_epochs = 10.0
+gamma = 0.1
 
 [augment]
 flip = 0.5
@@ -42,4 +44,5 @@ scores = labelsync.evaluate(run.path, dataset=PETS, id2label=names, out=folder /
 print(f"{run.steps} steps, kept step {run.best_step}; on the test split mean IoU {scores.mean_iou:.4f}")
 for name, iou in scores.per_category_iou.items():
     print(f"  {name}: {'absent' if iou is None else f'{iou:.4f}'}")
-print(f"the images it sees worst, beside their labels: {folder}/scores/worst")
+seen = sorted((folder / "model/pictures").iterdir())
+print(f"the same six validation images after every epoch, {seen[0].name} to {seen[-1].name}: {seen[0].parent}")

@@ -1,5 +1,6 @@
 """The examples on data that others published run as they stand, against stand-ins under the same ids on a Hub."""
 
+import json
 import os
 import re
 import subprocess
@@ -70,7 +71,11 @@ def test_pets_with_a_recipe_of_its_own(world: dict[str, str], tmp_path: Path) ->
         "background",
         "border",
     ]
-    assert list((tmp_path / "here/out/scores/worst").iterdir())
+    seen = re.findall(r"^the same six validation images after every epoch, (\S+) to (\S+): (\S+)$", said, re.MULTILINE)
+    assert len(seen) == 1 and seen[0][0] != seen[0][1]
+    assert (tmp_path / "here" / seen[0][2] / seen[0][1]).exists()
+    rates = [json.loads(line) for line in (tmp_path / "here/out/model/metrics.jsonl").read_text().splitlines()]
+    assert {r["learning_rate"] for r in rates if "learning_rate" in r} == {6e-5}  # the first fall is after ten epochs
 
 
 def test_every_example_is_short() -> None:
