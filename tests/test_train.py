@@ -568,7 +568,7 @@ def test_every_architecture_is_trained_kept_whole_and_used(
     labels = dataset().labels
     other = finetune.new_model(record.path, labels, image_size=(64, 64), seed=5)
     assert other.head == "kept" and different(other.model, best) == []
-    monkeypatch.setattr(evaluate_module, "load", lambda source: dataset())
+    monkeypatch.setattr(evaluate_module, "load", lambda source, **_: dataset())
     evaluation = evaluate(record.path, dataset="acme/drawn", split="validation", out=tmp_path / "e", device="cpu")
     assert evaluation.mean_iou == record.mean_iou
     (tmp_path / "images").mkdir()

@@ -38,7 +38,7 @@ def quick(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Trai
 
     def call(out: str = "run", **kwargs: Any) -> TrainRecord:
         data = kwargs.pop("data", None) or dataset(16, 7)
-        monkeypatch.setattr(finetune, "load", lambda source: data)
+        monkeypatch.setattr(finetune, "load", lambda source, **_: data)
         model = architecture(tmp_path / "start", data.labels)
         return train("acme/drawn", out=tmp_path / out, **({"model": model} | QUICK | kwargs))
 
