@@ -53,6 +53,10 @@ class SessionClosed(ServiceError):
     """The client closed the session that all its threads share, because one of them was refused a connection."""
 
 
+# What a thread of the client meets whose session another one has closed: it is closed, or gone already.
+_CLOSED = ("client has been closed", "'NoneType' object has no attribute 'request'")
+
+
 class Silent(ServiceError):
     """A host has not answered for so long that asking once more would only take longer."""
 
@@ -70,7 +74,7 @@ def refusal(  # noqa: PLR0911 - one line per kind of failure, in the order that 
         error = error.__cause__
     if isinstance(error, LabelsyncError):
         return error  # a request that was given up
-    if isinstance(error, RuntimeError) and "client has been closed" in str(error):
+    if isinstance(error, RuntimeError | AttributeError) and any(said in str(error) for said in _CLOSED):
         return SessionClosed(f"no connection to the storage behind {_netloc(endpoint)}", hint=_AGAIN)
     if isinstance(error, HfHubHTTPError):
         return _of_status(error, repo, endpoint)

@@ -218,8 +218,16 @@ def test_a_dead_storage_is_given_up(
     assert server.files("acme/sidewalk") == {}
 
 
+@pytest.mark.parametrize(
+    "cause",
+    [
+        RuntimeError("Cannot send a request, as the client has been closed."),
+        AttributeError("'NoneType' object has no attribute 'request'"),
+    ],
+    ids=["closed", "gone"],
+)
 def test_uploads_whose_session_was_closed_are_repeated(
-    cli: Cli, server: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    cli: Cli, server: LoopbackHub, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cause: Exception
 ) -> None:
     from huggingface_hub import HfApi
 
@@ -228,7 +236,6 @@ def test_uploads_whose_session_was_closed_are_repeated(
     def closed(self: HfApi, *args: Any, **kwargs: Any) -> None:
         if len(failed) < 2:
             failed.append(1)
-            cause = RuntimeError("Cannot send a request, as the client has been closed.")
             raise RuntimeError("Error while uploading 'x' to the Hub.") from cause
         send(self, *args, **kwargs)
 
