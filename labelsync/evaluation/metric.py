@@ -80,10 +80,15 @@ class MeanIoU(evaluate.Metric):  # type: ignore[misc] # evaluate has no type inf
         """Count one map. Raises as `add_batch`."""
         if not self.num_labels:
             raise OptionError("MeanIoU does not know num_labels", hint="write MeanIoU(num_labels=...)")
-        said, meant = np.asarray(prediction), self._references(np.asarray(reference))
+        said, meant = np.asarray(prediction), np.asarray(reference)
         if said.shape != meant.shape:
             raise BitmapError(f"a prediction has shape {said.shape} and its reference {meant.shape}")
-        counts = _areas(said, meant, self.num_labels, ignore_index=self.ignore_index)
+        narrow = _bytes(said), _bytes(meant)
+        if narrow[0] is not None and narrow[1] is not None:
+            values = self._references(np.arange(256))
+            counts = _areas_of_bytes(narrow[0], narrow[1], values, self.num_labels, ignore_index=self.ignore_index)
+        else:
+            counts = _areas(said, self._references(meant), self.num_labels, ignore_index=self.ignore_index)
         self._areas = counts if self._areas is None else self._areas + counts
 
     def compute(
@@ -157,6 +162,39 @@ class MeanIoU(evaluate.Metric):  # type: ignore[misc] # evaluate has no type inf
         return ""  # evaluate would make a cache folder here
 
 
+def _bytes(ids: npt.NDArray[Any]) -> npt.NDArray[np.uint8] | None:
+    """Ids as uint8, None where one is no byte; a negative number read as unsigned is a large one."""
+    if not np.issubdtype(ids.dtype, np.integer):
+        raise BitmapError(f"maps of class ids hold integers, not {ids.dtype}")
+    unsigned = ids.view(f"u{ids.itemsize}")
+    return unsigned.astype(np.uint8, copy=False) if int(unsigned.max(initial=0)) <= np.iinfo(np.uint8).max else None
+
+
+def _areas_of_bytes(
+    said: npt.NDArray[np.uint8],
+    meant: npt.NDArray[np.uint8],
+    values: npt.NDArray[Any],
+    num_labels: int,
+    *,
+    ignore_index: int,
+) -> Counts:
+    """`_areas` of maps of bytes: all pairs are counted as they are, and only the counts are sorted out.
+
+    Args:
+        values: (256,) what a reference's byte stands for.
+    """
+    pairs = pair_counts(meant, said, 256)
+    kept = np.flatnonzero(values != ignore_index)
+    known = kept[(values[kept] >= 0) & (values[kept] < num_labels)]
+    inside = np.zeros((num_labels, 256), np.int64)
+    np.add.at(inside, values[known], pairs[known])
+    predicted = np.zeros(num_labels, np.int64)
+    predicted[:256] = pairs[kept].sum(0)[:num_labels]
+    intersection = np.zeros(num_labels, np.int64)
+    intersection[:256] = np.diagonal(inside)
+    return np.stack([intersection, predicted, inside.sum(1)])
+
+
 def _areas(said: npt.NDArray[Any], meant: npt.NDArray[Any], num_labels: int, *, ignore_index: int) -> Counts:
     """(3, K): intersection, predicted, labelled.
 
@@ -174,8 +212,6 @@ def _areas(said: npt.NDArray[Any], meant: npt.NDArray[Any], num_labels: int, *, 
 
 def _capped(ids: npt.NDArray[Any], num_labels: int) -> npt.NDArray[Any]:
     """Ids with K for whatever is no class; in one pass, since a negative number read as unsigned is a large one."""
-    if not np.issubdtype(ids.dtype, np.integer):
-        raise BitmapError(f"maps of class ids hold integers, not {ids.dtype}")
     unsigned = ids.view(f"u{ids.itemsize}")
     capped = np.empty(ids.shape, np.uint8 if num_labels <= MAX_UINT8_CLASSES else np.uint32)
     np.minimum(unsigned, min(num_labels, np.iinfo(unsigned.dtype).max), out=capped, casting="unsafe")
