@@ -11,8 +11,12 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from labelsync.errors import BitmapError
-from labelsync.pixels.jpeg import outline_of
+from labelsync.pixels.jpeg import decode_jpeg, outline_of
 from labelsync.pixels.png import decode_png, encode_grey
+
+_ORIENTATION = 0x0112  # in EXIF
+_MAY_TURN = (b"eXIf", b"adobe.xmp", b"Raw profile")  # where a PNG may say so; Pillow would decode it to look
+_STEPS = (1, 2, 4, 8)  # by which libjpeg reduces fast
 
 # People labelled images of that size on purpose; Pillow's hard limit (twice this) still holds. Set once and for all:
 # `warnings.catch_warnings` around every open would not be safe in threads.
@@ -28,8 +32,44 @@ def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
     Raises:
         BitmapError: not an image, or cut short.
     """
+    return decode_reduced(data, step=1)[0]
+
+
+def decode_reduced(data: bytes, *, step: float) -> tuple[npt.NDArray[np.uint8], int]:
+    """Image file bytes -> (h, w, 3) uint8 RGB as `decode_image`, a JPEG at 1, 1/2, 1/4 or 1/8 of its size.
+
+    A JPEG can be decoded to fewer pixels at once, each the mean of a block. Pixel (y, x) of the result covers the
+    pixels from (y n, x n) to below (y n + n, x n + n) of the image; the last row and column may reach beyond it.
+
+    Args:
+        step: the largest n that will do; 1 and less is the whole image.
+
+    Returns:
+        The pixels, and n.
+
+    Raises:
+        BitmapError: not an image, or cut short.
+    """
     with opened(data) as image:
-        return rgb(image)
+        width, height = image.size
+        taken = max((n for n in _STEPS if n <= min(step, width, height)), default=1)
+        if taken > 1:
+            image.draft(image.mode, (width // taken, height // taken))  # does nothing unless it is a JPEG
+        if image.size != (width, height):
+            return rgb(image), taken
+        quick = _quickly(data, image)
+        return (rgb(image) if quick is None else quick), 1
+
+
+def _quickly(data: bytes, image: Image.Image) -> npt.NDArray[np.uint8] | None:
+    """`rgb` of a common upright JPEG or PNG, in less time; None for the others, and for damaged ones."""
+    if image.format == "JPEG" and image.getexif().get(_ORIENTATION, 1) == 1:
+        return decode_jpeg(data, image)
+    if any(name in data for name in _MAY_TURN) or (pixels := decode_png(data, image)) is None:
+        return None
+    if pixels.ndim == 2:
+        return np.repeat(pixels[..., None], 3, 2)
+    return np.ascontiguousarray(pixels[..., :3])
 
 
 def rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
@@ -106,7 +146,7 @@ def _size_hw(image: Image.Image) -> tuple[int, int]:
     width, height = image.size
     if image.format == "TIFF":  # Pillow turns these itself, and has done so in `size`
         return height, width
-    return (width, height) if image.getexif().get(0x0112, 1) in (5, 6, 7, 8) else (height, width)
+    return (width, height) if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8) else (height, width)
 
 
 @contextmanager
