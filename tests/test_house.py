@@ -26,7 +26,7 @@ ORDER = """
 VENDORS = {
     "numpy": "anyone",
     "PIL": "anyone",
-    "kornia_rs": "pixels/png",
+    "kornia_rs": "pixels",
     "tqdm": "release dataset hub model evaluation quality training deploy pipeline",
     "click": "cli",
     "filelock": "store",

@@ -4,6 +4,7 @@ import io
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from labelsync.pixels.png import decode_png, encode_grey
 
 _ORIENTATION = 0x0112  # in EXIF
 _MAY_TURN = (b"eXIf", b"adobe.xmp", b"Raw profile")  # where a PNG may say so; Pillow would decode it to look
-_STEPS = (1, 2, 4, 8)  # by which libjpeg reduces fast
+REDUCTIONS = (1, 2, 4, 8)  # what libjpeg reduces by fast
 
 # People labelled images of that size on purpose; Pillow's hard limit (twice this) still holds. Set once and for all:
 # `warnings.catch_warnings` around every open would not be safe in threads.
@@ -32,33 +33,47 @@ def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
     Raises:
         BitmapError: not an image, or cut short.
     """
-    return decode_reduced(data, step=1)[0]
+    return decode_reduced(data, step=1).pixels
 
 
-def decode_reduced(data: bytes, *, step: float) -> tuple[npt.NDArray[np.uint8], int]:
-    """Image file bytes -> (h, w, 3) uint8 RGB as `decode_image`, a JPEG at 1, 1/2, 1/4 or 1/8 of its size.
+@dataclass(frozen=True, eq=False)
+class Reduced:
+    """An image with fewer pixels than its file.
 
-    A JPEG can be decoded to fewer pixels at once, each the mean of a block. Pixel (y, x) of the result covers the
-    pixels from (y n, x n) to below (y n + n, x n + n) of the image; the last row and column may reach beyond it.
+    Attributes:
+        pixels: (h, w, 3) uint8 RGB.
+        step: pixel (y, x) covers those from (y step, x step) to below (y step + step, x step + step) of the image; the
+            last row and column may reach beyond it.
+        size_hw: (H, W) of the image.
+    """
+
+    pixels: npt.NDArray[np.uint8]
+    step: int
+    size_hw: tuple[int, int]
+
+
+def decode_reduced(data: bytes, *, step: float) -> Reduced:
+    """Image file bytes -> RGB as `decode_image`, a JPEG at 1, 1/2, 1/4 or 1/8 of its size.
+
+    A JPEG can be decoded to fewer pixels at once, each near the mean of those it covers.
 
     Args:
-        step: the largest n that will do; 1 and less is the whole image.
-
-    Returns:
-        The pixels, and n.
+        step: the largest that will do; 1 and less is the whole image.
 
     Raises:
         BitmapError: not an image, or cut short.
     """
     with opened(data) as image:
         width, height = image.size
-        taken = max((n for n in _STEPS if n <= min(step, width, height)), default=1)
+        taken = max((n for n in REDUCTIONS if n <= min(step, width, height)), default=1)
         if taken > 1:
+            size_hw = _size_hw(image)
             image.draft(image.mode, (width // taken, height // taken))  # does nothing unless it is a JPEG
-        if image.size != (width, height):
-            return rgb(image), taken
+        if taken > 1 and image.size != (width, height):
+            return Reduced(rgb(image), taken, size_hw)
         quick = _quickly(data, image)
-        return (rgb(image) if quick is None else quick), 1
+        pixels = rgb(image) if quick is None else quick
+        return Reduced(pixels, 1, (pixels.shape[0], pixels.shape[1]))
 
 
 def _quickly(data: bytes, image: Image.Image) -> npt.NDArray[np.uint8] | None:
