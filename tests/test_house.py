@@ -26,7 +26,8 @@ ORDER = """
 VENDORS = {
     "numpy": "anyone",
     "PIL": "anyone",
-    "kornia_rs": "pixels",
+    "kornia_rs": "pixels/png",
+    "simplejpeg": "pixels/jpeg",
     "tqdm": "release dataset hub model evaluation quality training deploy pipeline",
     "click": "cli",
     "filelock": "store",

@@ -102,6 +102,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--image-size", "384x512"], {"image_size": "384x512"}),
         (["--seed", "7"], {"seed": 7}),
         (["--set", "bf16=true", "--set", "eval_steps=5"], {"set": ("bf16=true", "eval_steps=5")}),
+        (["--cache-images", "kept"], {"cache_images": Path("kept")}),
         (["--resume"], {"resume": True}),
         (["--overwrite"], {"overwrite": True}),
     ],

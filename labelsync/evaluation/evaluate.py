@@ -17,6 +17,7 @@ from labelsync import store
 from labelsync.dataset.load import load
 from labelsync.errors import BitmapError, DatasetError, ModelError
 from labelsync.evaluation.confusion import Counts, areas, confusion, zeros
+from labelsync.evaluation.on_device import confusion_on_device
 from labelsync.evaluation.scores import Scores, scores, scores_of_areas
 from labelsync.evaluation.worst import write_worst
 from labelsync.labels import LabelMap
@@ -27,6 +28,8 @@ from labelsync.pixels.image import decode_image
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
+
+Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]  # image and label
 
 
 @dataclass(frozen=True, eq=False)
@@ -140,9 +143,7 @@ def count(
             problems += [f"{loading.item.name}: {loading.problem}" for loading in batch if loading.problem]
             if not problems:  # with a problem the rest is only looked through, to name all problems at once
                 pairs = [loading.value for loading in batch if loading.value]
-                predictions = segmenter.segment_batch([image for image, _ in pairs])
-                for loading, (_, label), prediction in zip(batch, pairs, predictions, strict=True):
-                    counts = confusion(label, prediction, labels.num_labels)
+                for loading, counts in zip(batch, _counts(segmenter, pairs, labels), strict=True):
                     total += counts
                     images.append(_image_scores(loading.item, counts))
             bar.update(len(batch))
@@ -152,6 +153,16 @@ def count(
             f"cannot score sample {problems[0]}{more}", hint="convert the release again", details=problems
         )
     return total, images
+
+
+def _counts(segmenter: Segmenter, pairs: Sequence[Pair], labels: LabelMap) -> list[Counts]:
+    """Confusion counts of each image; on a GPU its class map never leaves the device."""
+    images = [image for image, _ in pairs]
+    if segmenter.device.type == "cpu":
+        maps = segmenter.segment_batch(images)
+        return [confusion(label, said, labels.num_labels) for (_, label), said in zip(pairs, maps, strict=True)]
+    there = segmenter.segment_on_device(images)
+    return [confusion_on_device(label, said, labels.num_labels) for (_, label), said in zip(pairs, there, strict=True)]
 
 
 def default_out(model: str | Path, split: str) -> Path:

@@ -68,22 +68,36 @@ class Segmenter:
 
     def segment_batch(self, images: Iterable[ImageLike]) -> list[npt.NDArray[Any]]:
         """Images of any sizes -> as many class maps, in order, run `batch_size` at once. Raises as `segment`."""
+        return [self._table[w.cpu().numpy()] for w in self._winners(images)]
+
+    def segment_on_device(self, images: Iterable[ImageLike]) -> list[torch.Tensor]:
+        """As `segment_batch`, as (H, W) int32 tensors that stay on the model's device. Raises as `segment`."""
+        table = torch.from_numpy(self._table.astype(np.int32)).to(self.device)
+        return [table[w.long()] for w in self._winners(images)]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.loaded.model.parameters()).device
+
+    def _winners(self, images: Iterable[ImageLike]) -> list[torch.Tensor]:
+        """Numbers of the largest outputs at the images' own sizes, on the model's device."""
         arrays = [as_array(image) for image in images]
-        maps: list[npt.NDArray[Any]] = []
+        maps: list[torch.Tensor] = []
         for start in range(0, len(arrays), self.batch_size):
             maps += self._segment(arrays[start : start + self.batch_size])
         return maps
 
-    def _segment(self, arrays: Sequence[npt.NDArray[np.uint8]]) -> list[npt.NDArray[Any]]:
+    def _segment(self, arrays: Sequence[npt.NDArray[np.uint8]]) -> list[torch.Tensor]:
         model = self.loaded.model
         if model.training:
             model.eval()
-        device = next(model.parameters()).device
+        device = self.device
         try:
             pixels = torch.stack([resize(a, self.loaded.size_hw) for a in arrays]).to(device)
             with torch.inference_mode(), torch.autocast(device.type, enabled=False):
                 logits = model(normalize(pixels, mean=self.loaded.mean, std=self.loaded.std)).logits.float()
-                winners = [winning_output(o, a.shape[:2]).cpu().numpy() for o, a in zip(logits, arrays, strict=True)]
+                winners = [winning_output(o, a.shape[:2]) for o, a in zip(logits, arrays, strict=True)]
                 finite = bool(torch.isfinite(logits).all())
         except torch.OutOfMemoryError:
             raise ModelError(
@@ -94,7 +108,7 @@ class Segmenter:
             raise ModelError(
                 f"{self.loaded.source} gives outputs that are not finite", hint="its training diverged: train it again"
             )
-        return [self._table[w] for w in winners]
+        return winners
 
 
 def winning_output(logits: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor:

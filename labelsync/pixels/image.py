@@ -66,20 +66,19 @@ def decode_reduced(data: bytes, *, step: float) -> Reduced:
     with opened(data) as image:
         width, height = image.size
         taken = max((n for n in REDUCTIONS if n <= min(step, width, height)), default=1)
-        if taken > 1:
-            size_hw = _size_hw(image)
-            image.draft(image.mode, (width // taken, height // taken))  # does nothing unless it is a JPEG
-        if taken > 1 and image.size != (width, height):
-            return Reduced(rgb(image), taken, size_hw)
-        quick = _quickly(data, image)
-        pixels = rgb(image) if quick is None else quick
-        return Reduced(pixels, 1, (pixels.shape[0], pixels.shape[1]))
+        taken = taken if image.format == "JPEG" else 1
+        size_hw = _size_hw(image) if taken > 1 else None
+        if (pixels := _quickly(data, image, taken)) is None:
+            if taken > 1:
+                image.draft(image.mode, (width // taken, height // taken))
+            pixels = rgb(image)
+        return Reduced(pixels, taken, size_hw or (pixels.shape[0], pixels.shape[1]))
 
 
-def _quickly(data: bytes, image: Image.Image) -> npt.NDArray[np.uint8] | None:
+def _quickly(data: bytes, image: Image.Image, step: int) -> npt.NDArray[np.uint8] | None:
     """`rgb` of a common upright JPEG or PNG, in less time; None for the others, and for damaged ones."""
-    if image.format == "JPEG" and image.getexif().get(_ORIENTATION, 1) == 1:
-        return decode_jpeg(data, image)
+    if image.format == "JPEG":
+        return decode_jpeg(data, image, step=step) if image.getexif().get(_ORIENTATION, 1) == 1 else None
     if any(name in data for name in _MAY_TURN) or (pixels := decode_png(data, image)) is None:
         return None
     if pixels.ndim == 2:

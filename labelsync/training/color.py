@@ -65,7 +65,7 @@ def _apply(planes: npt.NDArray[np.uint8], changes: Sequence[Change], mean: float
             if kind == BRIGHTNESS:
                 rgb.mul_(value)
             elif kind == CONTRAST:
-                rgb.mul_(value).add_((1 - value) * mean)
+                torch.add(torch.tensor((1 - value) * mean), rgb, alpha=value, out=rgb)
             else:
                 torch.lerp(_grey(rgb, work[3]), rgb, value, out=rgb)
             rgb.clamp_(0, 255)

@@ -15,6 +15,7 @@ from labelsync.records.results import TrainRecord
 from labelsync.training.arguments import parse_set, result_settings, training_arguments
 from labelsync.training.data import require_labelled
 from labelsync.training.folder import CHECKPOINTS, Identity, RunFolder, open_run, require_usable
+from labelsync.training.kept_images import KeptImages
 from labelsync.training.process import (
     loaders,
     own_randomness,
@@ -40,6 +41,7 @@ def train(
     image_size: str | None = None,
     seed: int = 0,
     set: tuple[str, ...] = (),  # named as its flag
+    cache_images: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> TrainRecord:
@@ -60,6 +62,8 @@ def train(
         image_size: what images are resized to, "512" or "384x512" (height x width).
         seed: of the class head, the order of samples, augmentation and dropout.
         set: "name=value" of further TrainingArguments fields.
+        cache_images: a folder for decoded images, so that each is decoded once and not once an epoch; the result is the
+            same. Runs may share it. 6 MB per 1080p image where the recipe zooms in, 1.6 where it shows it smaller.
         resume: go on from the last whole checkpoint in `out`. The result is that of the uninterrupted run.
         overwrite: delete the run in `out`, and start anew.
 
@@ -77,6 +81,7 @@ def train(
         recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, image_size=image_size
     )
     fields = parse_set(set)
+    kept = KeptImages(Path(cache_images).expanduser().resolve()) if cache_images else None
     with writing(out), own_randomness(), quiet():
         require_usable(out, resume=resume, overwrite=overwrite)
         arguments = training_arguments(chosen, fields, checkpoints=out / CHECKPOINTS, seed=seed, loaders=loaders())
@@ -97,7 +102,8 @@ def train(
         folder = _open(out, identity, overwrite=overwrite)
         names = {"model": short_name(model), "dataset": short_name(dataset)}
         manifest = (
-            folder.finished or Run(folder, identity, data, splits, loaded, chosen, arguments, names=names).execute()
+            folder.finished
+            or Run(folder, identity, data, splits, loaded, chosen, arguments, names=names, kept=kept).execute()
         )
     numbers = ("parameters", "steps", "epochs", "best_step", "mean_iou", "train_loss")
     return TrainRecord(

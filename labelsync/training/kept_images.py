@@ -55,10 +55,10 @@ class KeptImages:
             ) from None
         return image
 
-    def size(self) -> tuple[int, int]:
-        """(files, bytes) of all that is in the folder."""
+    def summary(self) -> str:
+        """How much is in the folder."""
         sizes = [path.stat().st_size for path in self.folder.glob("*/*.image")]
-        return len(sizes), sum(sizes)
+        return f"decoded images: {len(sizes):,} ({sum(sizes) / 1e6:,.1f} MB) in {self.folder}"
 
     def _path(self, data: bytes, step: int) -> Path:
         key = hashlib.sha256(data)
@@ -70,8 +70,8 @@ class KeptImages:
 @cache
 def _decoders() -> str:
     """What decodes, with versions: another one might give other pixels."""
-    jpeg = features.version_feature("libjpeg_turbo") or features.version_codec("jpg")
-    return f"{_MAGIC.decode()} pillow {version('pillow')} jpeg {jpeg} kornia {version('kornia_rs')}"
+    jpeg = features.version_feature("libjpeg_turbo")  # type: ignore[no-untyped-call]
+    return f"{_MAGIC.decode()} pillow {version('pillow')} jpeg {jpeg} simplejpeg {version('simplejpeg')}"
 
 
 def _mapped(path: Path) -> Reduced | None:

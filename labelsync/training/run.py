@@ -1,9 +1,11 @@
 """One run in its folder: steps, best model, and what is left behind."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from tqdm import tqdm
 from transformers import TrainerState, TrainingArguments
 
 from labelsync import store
@@ -16,6 +18,7 @@ from labelsync.training.card import OVERLAY, model_card, overlay_picture
 from labelsync.training.checkpoints import STATE, require_same_weights
 from labelsync.training.data import TrainingData
 from labelsync.training.folder import CHECKPOINTS, STAGE, Identity, RunFolder
+from labelsync.training.kept_images import KeptImages
 from labelsync.training.process import step_errors
 from labelsync.training.recipe import Recipe
 from labelsync.training.trainer import SegmentationTrainer
@@ -32,6 +35,7 @@ class Run:
         splits: rows of train and of validation.
         arguments: the Trainer's; `seed` among them.
         names: "model" and "dataset" as people call them: a Hub id or a folder's own name.
+        kept: where decoded training images are kept; None = nowhere.
     """
 
     folder: RunFolder
@@ -42,6 +46,7 @@ class Run:
     recipe: Recipe
     arguments: TrainingArguments
     names: Mapping[str, str]
+    kept: KeptImages | None = None
 
     def execute(self) -> store.Manifest:
         """Train, load the best model, write the folder.
@@ -66,6 +71,8 @@ class Run:
             trainer.accelerator.wait_for_everyone()
         finally:
             trainer.close()
+            if self.kept and trainer.is_world_process_zero():
+                tqdm.write(self.kept.summary(), file=sys.stderr)
         return store.read_manifest(self.folder.path, STAGE)
 
     def _trainer(self, flow: Flow) -> SegmentationTrainer:
@@ -76,6 +83,7 @@ class Run:
             augment=self.recipe.augment,
             fill=_mean_color(self.loaded),
             seed=self.arguments.seed,
+            kept=self.kept,
         )
         callbacks = [Progress(), flow, Metrics(self.folder.path / METRICS)]
         return SegmentationTrainer(
