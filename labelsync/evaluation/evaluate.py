@@ -143,7 +143,8 @@ def count(
             problems += [f"{loading.item.name}: {loading.problem}" for loading in batch if loading.problem]
             if not problems:  # with a problem the rest is only looked through, to name all problems at once
                 pairs = [loading.value for loading in batch if loading.value]
-                for loading, counts in zip(batch, _counts(segmenter, pairs, labels), strict=True):
+                found = _counts(segmenter, pairs, labels, on_device=segmenter.device.type != "cpu")
+                for loading, counts in zip(batch, found, strict=True):
                     total += counts
                     images.append(_image_scores(loading.item, counts))
             bar.update(len(batch))
@@ -155,10 +156,10 @@ def count(
     return total, images
 
 
-def _counts(segmenter: Segmenter, pairs: Sequence[Pair], labels: LabelMap) -> list[Counts]:
-    """Confusion counts of each image; on a GPU its class map never leaves the device."""
+def _counts(segmenter: Segmenter, pairs: Sequence[Pair], labels: LabelMap, *, on_device: bool) -> list[Counts]:
+    """Confusion counts of each image; `on_device` so that its class map never leaves a GPU."""
     images = [image for image, _ in pairs]
-    if segmenter.device.type == "cpu":
+    if not on_device:
         maps = segmenter.segment_batch(images)
         return [confusion(label, said, labels.num_labels) for (_, label), said in zip(pairs, maps, strict=True)]
     there = segmenter.segment_on_device(images)
