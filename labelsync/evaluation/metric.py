@@ -87,7 +87,7 @@ class MeanIoU(evaluate.Metric):  # type: ignore[misc] # evaluate has no type inf
             if not np.issubdtype(ids.dtype, np.integer):
                 raise BitmapError(f"maps of class ids hold integers, not {ids.dtype}")
         counts = np.zeros((3, self.num_labels), np.int64)
-        for values, answers, pixels in runs(meant, said):
+        for values, answers, pixels in runs(meant, said, bins=(self.num_labels + 2) ** 2):
             counts += _areas(answers, self._references(values), pixels, self.num_labels, ignored=self.ignore_index)
         self._areas = counts if self._areas is None else self._areas + counts
 
