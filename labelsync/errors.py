@@ -46,6 +46,14 @@ class LabelsyncError(Exception):
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}" if self.hint else self.message
 
+    def __reduce__(self) -> tuple[object, ...]:
+        # said here because Dask makes pickle rebuild exceptions in a way that fails for two base classes
+        return _rebuilt, (type(self), self.message, self.hint, self.details), dict(vars(self))
+
+
+def _rebuilt(kind: type[LabelsyncError], message: str, hint: str, details: tuple[str, ...]) -> LabelsyncError:
+    return kind(message, hint=hint, details=details)
+
 
 class OptionError(LabelsyncError, ValueError):
     """A parameter or flag has a value that cannot be used."""

@@ -27,9 +27,6 @@ MANIFEST = "manifest.json"
 FORMAT = 1
 
 
-# -------------------------------------------------------------------- bytes and files
-
-
 def sha256(data: bytes) -> str:
     """Hex digest of bytes."""
     return hashlib.sha256(data).hexdigest()
@@ -131,13 +128,13 @@ def write_manifest(
     summary: Mapping[str, Any],
     labels: LabelMap | None = None,
     exclude: tuple[str, ...] = (),
+    known: Mapping[str, FileEntry] | None = None,
 ) -> Manifest:
-    """Digest every file below `folder` (`exclude` names top-level entries left out) and write manifest.json, last."""
-    files = {
-        p.relative_to(folder).as_posix(): FileEntry(sha256_file(p), p.stat().st_size)
-        for p in sorted(folder.rglob("*"))
-        if p.is_file() and p.relative_to(folder).parts[0] not in (MANIFEST, *exclude)
-    }
+    """Digest every file below `folder` (not those in `exclude`, at its top, nor `known` ones), write it last."""
+    files = dict(known or {})
+    for name, path in sorted((p.relative_to(folder).as_posix(), p) for p in folder.rglob("*") if p.is_file()):
+        if name not in files and name.split("/")[0] not in (MANIFEST, *exclude):
+            files[name] = FileEntry(sha256_file(path), path.stat().st_size)
     body = {
         "stage": stage,
         "inputs": dict(inputs),
@@ -153,7 +150,7 @@ def write_manifest(
         inputs=dict(inputs),
         settings=dict(settings),
         summary=dict(summary),
-        files=files,
+        files=dict(sorted(files.items())),
         labels=labels,
         version=_version(),
         created=datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
@@ -173,12 +170,16 @@ def read_manifest(folder: Path, stage: str = "") -> Manifest:
     if not path.is_file():
         what = "has no manifest.json, so nothing finished there" if folder.is_dir() else "does not exist"
         raise DatasetNotFound(f"{folder} {what}", hint=f"run labelsync {stage or 'on it'} first")
-    text = path.read_bytes()
+    return manifest_of(path.read_bytes(), folder=str(folder), stage=stage)
+
+
+def manifest_of(text: bytes, *, folder: str, stage: str = "") -> Manifest:
+    """The manifest whose text was read from `folder`, a path or a URL; see `read_manifest`."""
     _refuse_newer(folder, text)
-    manifest = from_json(Manifest, text, where=str(path))
+    manifest = from_json(Manifest, text, where=f"{folder}/{MANIFEST}")
     outside = [name for name in manifest.files if not _is_below(name)]
     if outside:
-        raise LabelsyncError(f"{path} names {outside[0]!r}, which is not below {folder}", hint="make it again")
+        raise LabelsyncError(f"{folder}/{MANIFEST} names {outside[0]!r}, which is not below it", hint="make it again")
     if stage and manifest.stage != stage:
         raise DatasetNotFound(
             f"{folder} was made by labelsync {manifest.stage}, not {stage}", hint=f"give a folder of labelsync {stage}"
@@ -186,7 +187,7 @@ def read_manifest(folder: Path, stage: str = "") -> Manifest:
     return manifest
 
 
-def _refuse_newer(folder: Path, text: bytes) -> None:
+def _refuse_newer(folder: str, text: bytes) -> None:
     try:
         head = json.loads(text)
         newer = head["format"] > FORMAT

@@ -472,7 +472,7 @@ def test_a_file_that_is_not_there_or_no_text_is_refused(tmp_path):
 
 
 def test_the_file_in_the_readme_is_one():
-    (text,) = re.findall(r"^```toml\n(.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
+    (text,) = re.findall(r"^```toml\n(# labels\.toml.*?)^```$", README.read_text(), re.MULTILINE | re.DOTALL)
     city = taxonomy("acme/city", "flat-road", "flat-sidewalk", "human-person", "void-unclear", "object-pole", "sky")
     harbour = taxonomy("acme/harbour", "object-pole", "flat-crosswalk", "human-rider")
     labels = first(text, city, harbour)

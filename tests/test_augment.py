@@ -1,6 +1,7 @@
 """Augmentation: keyed draws, pixels and label moved together, no label invented."""
 
 import random
+from dataclasses import replace
 
 import hypothesis.strategies as st
 import numpy as np
@@ -10,8 +11,8 @@ from hypothesis import given
 from torchvision.transforms.v2 import functional
 
 from labelsync.model.preprocess import resize
-from labelsync.training.augment import Draw, apply, draw
-from labelsync.training.recipe import Augment
+from labelsync.training.augment import Draw, apply, draw, settled
+from labelsync.training.knobs import Augment
 from tests.training import VARIED, drawn
 
 GREY = (124, 116, 104)
@@ -160,3 +161,57 @@ def test_any_size_gives_the_asked_size_and_only_ids_that_were_there(
     assert ids.shape == size_hw and ids.dtype == np.uint8
     assert set(np.unique(ids)) <= set(np.unique(label)) | {0}
     assert ids.any()
+
+
+# -------------------------------------------------------------------- crops without a class that fills them
+
+ROAD = np.full((40, 40), 1, np.uint8)
+ROAD[:10, :10] = 2  # something else in one corner only
+LIMITED = Augment(flip=0.5, scale=(2.0, 2.0), hue=0.1, max_class_share=0.9)
+
+
+def share(label: np.ndarray, place: Draw) -> float:
+    """The largest share of a class in the crop, counted on the crop itself."""
+    _, ids = apply(np.zeros((*label.shape, 3), np.uint8), label, place, size_hw=(20, 20), fill=GREY)
+    counts = np.bincount(ids.reshape(-1), minlength=3)[1:]
+    return float(counts.max() / counts.sum())
+
+
+def test_a_limit_changes_nothing_else_of_the_draw() -> None:
+    for index in range(20):
+        free = draw(replace(LIMITED, max_class_share=1.0), seed=0, epoch=0, index=index)
+        limited = draw(LIMITED, seed=0, epoch=0, index=index)
+        assert replace(limited, others=()) == free and len(limited.others) == 9
+        assert settled(free, ROAD, most=0.9) == free
+
+
+def test_a_crop_of_one_class_alone_is_laid_elsewhere() -> None:
+    moved = kept = 0
+    for index in range(200):
+        first = draw(LIMITED, seed=0, epoch=0, index=index)
+        place = settled(first, ROAD, most=0.9)
+        places = [(first.top, first.left), *first.others]
+        shares = [share(ROAD, replace(first, top=t, left=left)) for t, left in places]
+        good = [p for p, s in zip(places, shares, strict=True) if s <= 0.9]
+        assert (place.top, place.left) == (good[0] if good else places[int(np.argmin(shares))])
+        moved += (place.top, place.left) != places[0]
+        kept += (place.top, place.left) == places[0]
+        assert settled(first, ROAD, most=0.9) == place
+    assert moved > 50 and kept > 10
+
+
+def test_where_there_is_no_better_place_the_first_is_taken() -> None:
+    for label in (np.ones((40, 40), np.uint8), np.zeros((40, 40), np.uint8)):
+        first = draw(LIMITED, seed=0, epoch=0, index=0)
+        assert settled(first, label, most=0.75) == first
+    whole = draw(replace(LIMITED, scale=(0.5, 0.5)), seed=0, epoch=0, index=0)  # the padding moves, the image is whole
+    assert settled(whole, ROAD, most=0.75) == whole
+
+
+@given(height=st.integers(1, 300), width=st.integers(1, 300), index=st.integers(0, 1000))
+def test_any_label_has_a_place(height: int, width: int, index: int) -> None:
+    label = np.random.default_rng(index).integers(0, 4, (height, width)).astype(np.uint8)
+    limited = Augment(scale=(0.1, 10), aspect=(0.1, 10), max_class_share=0.5)
+    place = settled(draw(limited, seed=0, epoch=0, index=index), label, most=0.5)
+    _, ids = apply(np.zeros((height, width, 3), np.uint8), label, place, size_hw=(8, 8), fill=GREY)
+    assert ids.shape == (8, 8)

@@ -19,6 +19,7 @@ from fsspec.registry import _registry
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
+import labelsync
 from labelsync.release import cloud, transport
 from labelsync.release.assets import Asset, Kind, fetch_assets
 from labelsync.release.cache import AssetCache, asset_key
@@ -131,6 +132,25 @@ def test_a_release_with_images_on_s3_is_pulled_through_the_command(s3: Any, cli:
     folder = open_release(tmp_path / "out")
     assert [r.outcome for r in folder.ledger.rows] == ["pulled"] * 3
     assert all(folder.image(s) for s in folder.release.samples)
+
+
+def test_a_dataset_is_made_in_a_bucket_on_s3(
+    s3: Any, cli: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("s3fs.S3FileSystem.cachable", False)  # one made for another server must not be found
+    release = labelsync.pull(draw_release(tmp_path / "drawn", samples=12), out=tmp_path / "v1").path
+    out = ("convert", release, "--out", "s3://walks/data/v1", "--workers", 1)
+    assert cli(*out).stdout.startswith("s3://walks/data/v1: acme/sidewalk v1.0\n12 samples: 12 converted\n")
+    labelsync.convert(release, out=tmp_path / "here", workers=1)
+    bucket = fsspec.filesystem("s3", skip_instance_cache=True)
+    names = {p.relative_to(tmp_path / "here").as_posix() for p in (tmp_path / "here").rglob("*") if p.is_file()}
+    assert {path.removeprefix("walks/data/v1/") for path in bucket.find("walks/data/v1")} == names
+    for name in names - {"manifest.json"}:
+        assert bucket.cat_file(f"walks/data/v1/{name}") == (tmp_path / "here" / name).read_bytes()
+    assert "unchanged" in cli(*out).stdout
+    assert "s3://walks/data/v1 exists" in cli(*out, "--columns", "image,label", code=1).stderr
+    cli(*out, "--columns", "image,label", "--overwrite")
+    assert len(bucket.find("walks/data/v1")) == len(names)
 
 
 def test_an_object_is_fetched_once_and_found_under_its_url(s3: Any) -> None:

@@ -194,3 +194,17 @@ def test_a_split_that_lost_its_last_sample_is_an_error(tmp_path: Path, cli: Cli)
     labelsync.pull(tmp_path / "drawn-v2/release.json", out=v2, overwrite=True)
     result = cli("convert", v2, "--out", tmp_path / "b", "--previous", tmp_path / "a", code=1)
     assert "the split 'test' is empty" in result.stderr and "--splits FILE" in result.stderr
+
+
+def test_a_split_that_is_new_beside_pinned_ones_gets_what_is_left_of_90_shards(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shards, "SHARD_ROWS", 1)
+    v1, v2 = rounds(tmp_path, first=60, later=90)
+    labelsync.convert(v1, out=tmp_path / "a", fractions=(90, 0, 10), workers=1)
+    first = json.loads((tmp_path / "a/splits.json").read_text())["shards"]
+    assert sum(first.values()) == 60
+    labelsync.convert(v2, out=tmp_path / "b", previous=tmp_path / "a", fractions=(10, 80, 10), workers=1)
+    later = json.loads((tmp_path / "b/splits.json").read_text())["shards"]
+    assert {split: later[split] for split in first} == first
+    assert later["validation"] > 1 and sum(later.values()) <= 90

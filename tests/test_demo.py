@@ -13,7 +13,7 @@ import pytest
 from click.testing import Result
 
 from labelsync.errors import OutputExists
-from labelsync.pipeline import SCENES, demo
+from labelsync.pipeline.demo import SCENES, demo
 from labelsync.pixels.image import decode_image
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.sidewalk.scenes import CATEGORIES, SIZE_HW, flaws
@@ -134,7 +134,7 @@ def test_overwrite_replaces_an_earlier_demo(tmp_path: Path, monkeypatch: pytest.
         assert folder.parent == out
         raise DrawnError
 
-    monkeypatch.setattr("labelsync.pipeline.draw_release", stop)
+    monkeypatch.setattr("labelsync.pipeline.demo.draw_release", stop)
     with pytest.raises(OutputExists):
         demo(out=out)
     assert (out / "predictions").is_dir()

@@ -3,7 +3,6 @@ import tracemalloc
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,10 @@ from labelsync.dataset.load import LabeledDataset
 from labelsync.errors import DatasetError, ModelError, OutputExists
 from labelsync.evaluation import evaluate as module
 from labelsync.evaluation.confusion import confusion
-from labelsync.evaluation.evaluate import count, evaluate
+from labelsync.evaluation.count import count
+from labelsync.evaluation.evaluate import evaluate
+from labelsync.evaluation.measure import tally_rows
+from labelsync.evaluation.tally import ImageFacts, Tally, label_digest
 from labelsync.evaluation.worst import worst_first
 from labelsync.labels import LabelMap
 from labelsync.model.load import new_model, save_model
@@ -72,7 +74,7 @@ def dataset(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """`dataset(rows, labels)`: what `evaluate` finds whatever dataset it is asked for."""
 
     def give(rows: Sequence[Row], labels: LabelMap) -> None:
-        def load(source: str | Path) -> LabeledDataset:
+        def load(source: str | Path, **_: object) -> LabeledDataset:
             splits: Any = {"test": rows}
             return LabeledDataset(str(source), labels, splits, digest="d" * 64, release="v1", revision="")
 
@@ -84,21 +86,30 @@ def dataset(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
 # -------------------------------------------------------------------- counting
 
 
+def tallied(segmenter: Any, rows: Sequence[Row]) -> Tally:
+    def describe(row: Row, label: npt.NDArray[Any]) -> ImageFacts:
+        return ImageFacts(row.name, row.uuid, label_digest(label), row.uuid)
+
+    return tally_rows(segmenter, rows, numbered(K), describe, boundary=0.005)
+
+
 def test_scores_are_those_of_the_published_formula_at_the_labels_own_resolution(model: Path) -> None:
     rows = drawn_rows(numbered(K))
     segmenter = Segmenter(model, device="cpu", batch_size=2)
-    total, images = count(segmenter, rows, numbered(K))
+    tally = tallied(segmenter, rows)
+    total = count(segmenter, rows, numbered(K))
     labels = [decode_semantic(r.label) for r in rows]
     predictions = segmenter.segment_batch([r.image for r in rows])
     assert np.array_equal(total, sum(confusion(a, b, K) for a, b in zip(labels, predictions, strict=True)))
-    assert [i.name for i in images] == [r.name for r in rows]
-    for image, label, prediction in zip(images, labels, predictions, strict=True):
+    assert np.array_equal(total, tally.confusion)
+    assert [i.name for i in tally.images] == [r.name for r in rows]
+    for mean_iou, areas, label, prediction in zip(tally.mean_iou, tally.areas, labels, predictions, strict=True):
         expected = reference.mean_iou(
             [prediction.astype(int) - 1], [label.astype(int) - 1], num_labels=K, ignore_index=-1
         )
-        assert image.mean_iou == pytest.approx(expected["mean_iou"], abs=1e-12)
-        assert image.overall_accuracy == pytest.approx(expected["overall_accuracy"], abs=1e-12)
-        assert image.pixels == (label > 0).sum()
+        assert mean_iou == pytest.approx(expected["mean_iou"], abs=1e-12)
+        assert areas[0].sum() / areas[2].sum() == pytest.approx(expected["overall_accuracy"], abs=1e-12)
+        assert areas[2].sum() == (label > 0).sum()
 
 
 class Echo:
@@ -114,6 +125,9 @@ class Echo:
         self.asked += len(images)
         return [next(self.answers, np.zeros(i.shape[:2], np.uint8)) for i in images]
 
+    def segment_with_confidence(self, images: Sequence[Any]) -> list[tuple[npt.NDArray[Any], npt.NDArray[np.float32]]]:
+        return [(bitmap, np.full(bitmap.shape, 0.5, np.float32)) for bitmap in self.segment_batch(images)]
+
 
 def test_memory_does_not_grow_with_the_images() -> None:
     image = picture(0, (200, 300))
@@ -122,7 +136,7 @@ def test_memory_does_not_grow_with_the_images() -> None:
     def peak(number: int) -> int:
         rows = [one] * number
         tracemalloc.start()
-        count(Echo(), rows, numbered(K))  # type: ignore[arg-type]
+        tallied(Echo(), rows)
         used = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return used
@@ -169,6 +183,8 @@ def test_a_perfect_predictor_scores_exactly_one(
     dataset(rows, labels)
     record = evaluate(folder, dataset="x", out=tmp_path / "e", device="cpu", batch_size=1)
     assert (record.mean_iou, record.mean_accuracy, record.overall_accuracy) == (1.0, 1.0, 1.0)
+    assert (record.frequency_weighted_iou, record.mean_dice, record.mean_boundary_iou) == (1.0, 1.0, 1.0)
+    assert record.intervals["mean_iou"] == (1.0, 1.0)
     assert record.pixels == 3 * (50 if unlabeled else 70) * 90
     seen = {n for r in rows for n in np.unique(decode_semantic(r.label)).tolist()} - {0}
     assert len(seen) > 1
@@ -217,7 +233,7 @@ def test_the_folder_says_what_was_scored_and_how_every_image_did(
 
 def test_the_worst_come_first_and_what_has_no_label_is_not_among_them() -> None:
     scored = [("c", float("nan")), ("b", 0.5), ("a", 0.5), ("d", 0.1), ("e", float("nan")), ("f", 0.0)]
-    assert worst_first([SimpleNamespace(name=n, mean_iou=v) for n, v in scored]) == [5, 3, 2, 1]
+    assert worst_first(*zip(*scored, strict=True)) == [5, 3, 2, 1]
 
 
 def test_the_same_input_gives_the_same_bytes(model: Path, tmp_path: Path, dataset: Callable[..., None]) -> None:
@@ -277,7 +293,11 @@ def test_the_command_prints_every_class_and_leaves_the_folder(
     for name in numbered(K).names:
         assert f"{name}  {scores['per_category_iou'][name]:.4f}" in printed
     assert f"mean IoU {scores['mean_iou']:.4f}" in printed
-    line = cli("evaluate", model, "--dataset", "x", code=1).stderr
+    before = (out / "manifest.json").stat().st_mtime_ns
+    again = cli("evaluate", model, "--dataset", "x", "--batch-size", 2).stdout
+    assert again.rstrip().endswith("tiny-test-evaluation (unchanged)")
+    assert (out / "manifest.json").stat().st_mtime_ns == before
+    line = cli("evaluate", model, "--dataset", "x", "--resamples", 10, code=1).stderr
     assert "tiny-test-evaluation exists" in line
     again = cli("evaluate", model, "--dataset", "x", "--device", "cpu", "--overwrite", "--json").stdout
     record = from_json(EvaluateRecord, again)

@@ -20,7 +20,7 @@ from labelsync.training import augment, kept_images
 from labelsync.training.augment import Draw, apply, draw, largest_step
 from labelsync.training.data import EpochSampler, TrainingData, collate
 from labelsync.training.kept_images import KeptImages
-from labelsync.training.recipe import Augment
+from labelsync.training.knobs import Augment
 from tests.training import LABELS, VARIED
 
 TURNED = 0x0112

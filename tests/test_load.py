@@ -351,7 +351,7 @@ def test_what_is_not_on_the_hub_is_told(published: str, suffix: str, message: st
 
 def test_a_foreign_repo_is_told_apart(hub: LoopbackHub) -> None:
     hub.add_repo("acme/foreign-to-load", {"README.md": "hello"})
-    with pytest.raises(DatasetNotFound, match=r"was not made by labelsync: it has no manifest\.json"):
+    with pytest.raises(DatasetNotFound, match=r"was not made by labelsync \(it has no manifest\.json\)"):
         labelsync.load("acme/foreign-to-load")
 
 

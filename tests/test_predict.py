@@ -12,7 +12,7 @@ from PIL import Image
 
 from labelsync.deploy.images import find_images, output_names
 from labelsync.deploy.predict import predict
-from labelsync.errors import OptionError, SamplesFailed
+from labelsync.errors import OptionError, OutputExists, SamplesFailed
 from labelsync.model.load import new_model, save_model
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image, encode_png
@@ -165,6 +165,23 @@ def test_the_same_images_give_the_same_bytes(model: Path, photos: Path, tmp_path
     for name in ("a", "b"):
         predict(model, images=(str(photos),), out=tmp_path / name, device="cpu")
     assert read_manifest(tmp_path / "a").digest == read_manifest(tmp_path / "b").digest
+
+
+def test_the_same_predictions_again_do_nothing(
+    model: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predict(model, images=str(photos), out=tmp_path / "out", device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr("labelsync.deploy.predict.Segmenter", None)  # nothing is loaded
+        assert predict(model, images=str(photos), out=tmp_path / "out").unchanged
+    one = sorted(photos.rglob("*.jpg"))[0]
+    one.write_bytes(encode_png(picture(99)))
+    with pytest.raises(OutputExists):
+        predict(model, images=str(photos), out=tmp_path / "out", device="cpu")
+    assert not predict(model, images=str(photos), out=tmp_path / "out", device="cpu", overwrite=True).unchanged
+    next((tmp_path / "out/bitmaps").rglob("*.png")).unlink()
+    with pytest.raises(OutputExists):
+        predict(model, images=str(photos), out=tmp_path / "out", device="cpu")
 
 
 def test_16_bit_ids_where_the_model_has_more_than_254_classes(tmp_path: Path) -> None:

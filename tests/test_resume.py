@@ -10,10 +10,14 @@ import torch
 from transformers import Trainer, TrainerCallback
 
 from labelsync.errors import ModelError
+from labelsync.evaluation.count import count
+from labelsync.evaluation.scores import scores
 from labelsync.model.load import load_model
+from labelsync.model.segmenter import Segmenter
 from labelsync.training import checkpoints
 from labelsync.training.callbacks import Flow, metrics_lines
 from labelsync.training.data import TrainingData, order
+from labelsync.training.knobs import Loss
 from labelsync.training.trainer import SegmentationTrainer
 from tests.training import different, trainer
 
@@ -113,6 +117,93 @@ def test_the_metrics_of_a_resumed_run_are_those_of_the_uninterrupted_one(tmp_pat
     assert metrics_lines(again.state.log_history) == metrics_lines(whole.state.log_history)
     steps = [json.loads(line)["step"] for line in metrics_lines(whole.state.log_history).splitlines()]
     assert steps == sorted(steps) and steps.count(14) == 2  # a loss and an evaluation
+
+
+EVERYTHING = {
+    "schedule": "step",
+    "step_epochs": 0.5,
+    "gamma": 0.5,
+    "ema": 0.9,
+    "head_factor": 10.0,
+    "accumulate": 2,
+    "repeat_rare": 0.9,
+    "loss": Loss(smoothing=0.1, dice=0.5, focal=1.0, ohem=0.7),
+}
+FACTORS = [1.0 + (i % 4) for i in range(13)]
+
+
+@pytest.mark.parametrize("stop", [2, 3, 5, 7])
+def test_a_resumed_run_with_every_knob_equals_the_uninterrupted_one(tmp_path: Path, stop: int) -> None:
+    """Four steps an epoch. The average, the weights below it, the optimiser, the schedule and the order go on."""
+    options = ("save_strategy=steps", "save_steps=1", "save_total_limit=20")
+    given = {**EVERYTHING, "factors": FACTORS, "options": options}
+    whole, again = finished(tmp_path, **given), resumed(tmp_path, stop, **given)
+    assert whole.state.global_step == again.state.global_step == 8
+    assert different(again.model, whole.model) == []
+    assert whole.average is not None and again.average is not None
+    assert whole.average.state.keys() == again.average.state.keys() == whole.model.state_dict().keys()
+    weights = whole.model.state_dict()
+    for name, tensor in whole.average.state.items():
+        assert torch.equal(again.average.state[name], tensor)
+    assert sum(not torch.equal(t, weights[k]) for k, t in whole.average.state.items()) > 50
+    for mine, theirs in zip(optimizer_tensors(again), optimizer_tensors(whole), strict=True):
+        assert torch.equal(mine, theirs)
+    assert metrics_lines(again.state.log_history) == metrics_lines(whole.state.log_history)
+    assert again.lr_scheduler.get_last_lr() == whole.lr_scheduler.get_last_lr()
+
+
+# -------------------------------------------------------------------- averaged weights
+
+
+def test_the_average_is_the_ramped_formula_on_every_tensor(tmp_path: Path) -> None:
+    class Watch(TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
+            steps.append({k: v.detach().clone() for k, v in kwargs["model"].state_dict().items()})
+
+    steps: list[dict[str, torch.Tensor]] = []
+    of = trainer(tmp_path / "run", callbacks=(Flow(), Watch()), ema=0.5)
+    expected = {k: v.detach().clone().double() for k, v in of.model.state_dict().items()}
+    of.train()
+    assert len(steps) == 14
+    for n, weights in enumerate(steps, 1):
+        decay = min(0.5, (1 + n) / (10 + n))
+        for name, tensor in weights.items():
+            expected[name] = decay * expected[name] + (1 - decay) * tensor if tensor.is_floating_point() else tensor
+    assert of.average is not None
+    for name, tensor in of.average.state.items():
+        assert torch.allclose(tensor.double(), expected[name].double(), atol=1e-5), name
+
+
+def test_the_average_is_in_place_only_while_asked_for(tmp_path: Path) -> None:
+    of = finished(tmp_path, ema=0.9)
+    assert of.average is not None
+    before = {k: v.detach().clone() for k, v in of.model.state_dict().items()}
+    with of.average.in_place():
+        assert all(torch.equal(v, of.average.state[k]) for k, v in of.model.state_dict().items())
+    assert all(torch.equal(v, before[k]) for k, v in of.model.state_dict().items())
+
+
+def test_what_is_evaluated_saved_and_kept_is_the_average(tmp_path: Path) -> None:
+    of = finished(tmp_path, ema=0.9)
+    assert of.average is not None
+    last = of.root / "checkpoint-14"
+    average, raw = load_model(last, device="cpu"), load_model(last / checkpoints.RAW, device="cpu")
+    assert all(torch.equal(v, of.average.state[k]) for k, v in average.model.state_dict().items())
+    assert different(raw.model, of.model) == [] and different(raw.model, average.model)
+    counted = count(Segmenter(average), of.validation, of.labels)
+    assert scores(counted).mean_iou == next(
+        e["eval_mean_iou"] for e in reversed(of.state.log_history) if "eval_mean_iou" in e
+    )
+    of.state.best_global_step = 14
+    of.load_best()
+    assert different(of.model, average.model) == []
+
+
+def test_a_checkpoint_whose_raw_weights_are_cut_short_is_passed_over(tmp_path: Path) -> None:
+    finished(tmp_path, ema=0.9)
+    weights = tmp_path / "whole" / "checkpoint-14" / checkpoints.RAW / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    assert checkpoints.last_complete(tmp_path / "whole") == tmp_path / "whole" / "checkpoint-7"
 
 
 class Stock(SegmentationTrainer):

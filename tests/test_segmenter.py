@@ -12,7 +12,8 @@ from PIL import Image
 from torchvision.transforms.v2 import functional
 
 from labelsync.errors import BitmapError, ModelError, OptionError
-from labelsync.evaluation.evaluate import _counts
+from labelsync.evaluation.confusion import confusion
+from labelsync.evaluation.on_device import confusion_on_device
 from labelsync.model.load import load_model, new_model, save_model
 from labelsync.model.preprocess import resize
 from labelsync.model.segmenter import Segmenter, winning_output
@@ -201,8 +202,9 @@ def test_maps_on_the_device_are_those_of_segment_and_are_counted_alike(segmenter
     maps = segmenter.segment_on_device(images)
     assert all(m.device == segmenter.device and m.dtype == torch.int32 for m in maps)
     assert all(np.array_equal(m.numpy(), s) for m, s in zip(maps, segmenter.segment_batch(images), strict=True))
-    there, here = (_counts(segmenter, pairs, labels, on_device=on_device) for on_device in (True, False))
-    assert len(there) == 3 and all(np.array_equal(a, b) for a, b in zip(there, here, strict=True))
+    for (image, label), there in zip(pairs, maps, strict=True):
+        here = confusion(label, segmenter.segment(image), labels.num_labels)
+        assert np.array_equal(confusion_on_device(label, there, labels.num_labels), here)
 
 
 def test_any_view_of_an_image_is_resized_as_its_copy() -> None:

@@ -137,6 +137,16 @@ def test_a_label_map_travels_in_the_manifest_and_in_its_digest(tmp_path):
     assert manifest.digest != write(tmp_path / "b", LABELS.extended([Category(0, "street")])[0]).digest
 
 
+def test_files_whose_digests_are_known_are_listed_as_given_and_not_read(tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data/a").write_bytes(b"what is here")
+    (tmp_path / "b").write_bytes(b"b")
+    known = {"data/a": store.FileEntry("0" * 64, 7), "data/elsewhere": store.FileEntry("1" * 64, 8)}
+    manifest = store.write_manifest(tmp_path, "pull", inputs={}, settings={}, summary={}, known=known)
+    assert manifest.files == known | {"b": store.FileEntry(store.sha256(b"b"), 1)}
+    assert list(manifest.files) == sorted(manifest.files)
+
+
 def test_excluded_folders_are_not_part_of_the_manifest(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints/state").write_text("x")

@@ -1,5 +1,6 @@
 """`train` as a user runs it: the real command on a real dataset folder with a tiny SegFormer."""
 
+import io
 import json
 import math
 import multiprocessing
@@ -23,9 +24,12 @@ from transformers.utils import logging as transformers_logging
 
 from labelsync import store
 from labelsync.dataset.convert import convert
+from labelsync.deploy.predict import predict
 from labelsync.errors import DatasetError, LabelsyncError, ModelError, OptionError, OutputExists, OutputLocked
+from labelsync.evaluation import evaluate as evaluate_module
 from labelsync.evaluation.evaluate import evaluate
 from labelsync.model.load import load_model
+from labelsync.pixels.image import encode_png
 from labelsync.pixels.semantic import decode_semantic, encode_semantic
 from labelsync.records.release import Row
 from labelsync.records.results import TrainRecord
@@ -33,6 +37,7 @@ from labelsync.records.text import from_json
 from labelsync.release.pull import pull
 from labelsync.training import finetune, run
 from labelsync.training.card import model_card
+from labelsync.training.data import TrainingData
 from labelsync.training.finetune import train
 from labelsync.training.recipe import load_recipe, settings
 from labelsync.training.trainer import SegmentationTrainer
@@ -100,6 +105,7 @@ def test_the_command_prints_the_record_and_nothing_else(
 def test_the_command_says_what_it_did(cli: Cli, data: Path, start: Path, done: TrainRecord) -> None:
     result = cli("train", data, "--model", start, "--out", done.path, *QUICK)
     assert f"kept step {done.best_step}: mean IoU {done.mean_iou:.4f} on the validation split" in result.stdout
+    assert "\nclass head: fresh\n" in result.stdout
     assert result.stdout.endswith(f"{done.path}\n")
 
 
@@ -114,13 +120,14 @@ def test_a_run_folder_is_a_model_folder_with_its_story(data: Path, done: TrainRe
         "metrics.jsonl",
         "model.safetensors",
         "overlay.png",
+        "pictures",
         "preprocessor_config.json",
     ]
     manifest = store.read_manifest(folder, "train")
     assert manifest.inputs["dataset"] == store.read_manifest(data).digest == done.dataset_digest
     assert manifest.labels == store.read_manifest(data).labels
     assert sorted(manifest.files) == sorted(
-        p.name for p in folder.iterdir() if p.name not in ("manifest.json", "checkpoints")
+        p.name for p in folder.iterdir() if p.name not in ("manifest.json", "checkpoints", "pictures")
     )
     assert store.verify_files(folder, manifest) == []
     assert not list(folder.rglob("training_args.bin"))
@@ -407,7 +414,7 @@ def test_another_dataset_and_another_model_are_another_run(
     shutil.copytree(start, tmp_path / "moved")
     assert quick(data, out=Path(done.path), model=tmp_path / "moved").digest == done.digest
     load = finetune.load
-    monkeypatch.setattr(finetune, "load", lambda source: replace(load(source), digest="e" * 64))
+    monkeypatch.setattr(finetune, "load", lambda source, **_: replace(load(source), digest="e" * 64))
     with pytest.raises(OutputExists, match=r"holds another run \(dataset: "):
         quick(data, out=Path(done.path), model=start, resume=True)
 
@@ -449,7 +456,7 @@ def test_overwrite_keeps_the_old_run_when_the_new_one_cannot_start(
     out = shutil.copytree(done.path, tmp_path / "run")
     with pytest.raises(LabelsyncError):
         quick(data, out=out, model=tmp_path / "nowhere", overwrite=True)
-    for wrong in ({"image_size": "4"}, {"set": ("bf16=true", "fp16=true")}, {"set": ("report_to=pigeon",)}):
+    for wrong in ({"image_size": "4"}, {"set": ("bf16=true", "fp16=true")}, {"report_to": ("pigeon",)}):
         with pytest.raises(OptionError):
             quick(data, out=out, model=start, overwrite=True, **wrong)
     assert store.verify_files(out, store.read_manifest(out)) == []
@@ -463,14 +470,15 @@ def test_overwrite_keeps_the_old_run_when_the_new_one_cannot_start(
     [
         (["--resume"], 2, "there is no run in"),
         (["--resume", "--overwrite"], 2, "--resume and --overwrite contradict each other"),
-        (["--recipe", "fast"], 2, "there is no recipe 'fast'"),
+        (["--recipe", "slow"], 2, "there is no recipe 'slow'"),
         (["--image-size", "4"], 2, "cannot take images of 4"),
         (["--image-size", "big"], 2, "image size 'big' cannot be used"),
         (["--epochs", "0"], 2, "--epochs is 0.0, which cannot be used"),
         (["--set", "bf16"], 2, "--set bf16 has no value"),
-        (["--set", "push_to_hub=true"], 2, "--set push_to_hub is refused: a model is published by labelsync push"),
+        (["--set", "push_to_hub=true"], 2, "--set push_to_hub is refused: use --push-to-hub"),
         (["--set", "hub_token=hf_secret"], 2, "--set hub_token is refused: it would be written to disk in clear"),
-        (["--set", "report_to=pigeon"], 2, "transformers refuses these settings: pigeon is not supported"),
+        (["--report-to", "pigeon"], 2, "transformers refuses these settings: pigeon is not supported"),
+        (["--set", "report_to=tensorboard"], 2, "--set report_to is not possible; use --report-to"),
         (["--model", "nowhere"], 1, "there is no folder nowhere"),
     ],
 )
@@ -488,7 +496,7 @@ def test_a_bad_argument_is_one_line_and_leaves_nothing(
 def test_a_missing_dataset_is_one_line(cli: Cli, start: Path, tmp_path: Path) -> None:
     (tmp_path / "half").mkdir()
     result = cli("train", tmp_path / "half", "--model", start, "--out", tmp_path / "run", code=1)
-    assert "has no manifest.json, so nothing finished there" in result.stderr
+    assert "holds neither Parquet files nor images with labels" in result.stderr
     assert not (tmp_path / "run").exists()
 
 
@@ -497,7 +505,7 @@ def train_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., T
     """`train_on(dataset)`: a quick run on a dataset in memory."""
 
     def call(data: Any, **kwargs: Any) -> TrainRecord:
-        monkeypatch.setattr(finetune, "load", lambda source: data)
+        monkeypatch.setattr(finetune, "load", lambda source, **_: data)
         model = kwargs.pop("model", None) or architecture(tmp_path / "start", data.labels)
         return quick(Path("acme/drawn"), out=tmp_path / "run", model=model, **kwargs)
 
@@ -549,14 +557,47 @@ def test_batches_without_a_label_give_no_nan(train_on: Callable[..., TrainRecord
     "name",
     [pytest.param(a, marks=() if a in ("beit", "upernet") else pytest.mark.slow) for a in ARCHITECTURES],
 )
-def test_every_architecture_is_trained_and_kept_whole(
-    train_on: Callable[..., TrainRecord], tmp_path: Path, name: str
+def test_every_architecture_is_trained_kept_whole_and_used(
+    train_on: Callable[..., TrainRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     tiny_config(name).save_pretrained(tmp_path / name)
     record = train_on(dataset(), model=tmp_path / name, epochs=1, batch_size=4, image_size="64")  # the last batch: one
     assert record.steps == 4
     best = load_model(Path(record.path) / "checkpoints" / "checkpoint-4", device="cpu").model
     assert different(best, load_model(record.path, device="cpu").model) == []
+    labels = dataset().labels
+    other = finetune.new_model(record.path, labels, image_size=(64, 64), seed=5)
+    assert other.head == "kept" and different(other.model, best) == []
+    monkeypatch.setattr(evaluate_module, "load", lambda source, **_: dataset())
+    evaluation = evaluate(record.path, dataset="acme/drawn", split="validation", out=tmp_path / "e", device="cpu")
+    assert evaluation.mean_iou == record.mean_iou
+    (tmp_path / "images").mkdir()
+    for row, side in zip(rows(2), (33, 127), strict=True):  # odd sizes
+        Image.open(io.BytesIO(row.image)).resize((side, side - 8)).save(tmp_path / "images" / row.name)
+    predicted = predict(record.path, images=(str(tmp_path / "images"),), out=tmp_path / "p", device="cpu")
+    assert (predicted.images, predicted.failed) == (2, {})
+
+
+@pytest.mark.parametrize("name", ["beit", "data2vec-vision", "dpt", "upernet"])
+def test_an_auxiliary_head_is_trained_and_without_labels_says_no_nan(tmp_path: Path, name: str) -> None:
+    """The models' own loss trains it too, at `auxiliary_loss_weight`; its classes are rows of the saved head."""
+    config = tiny_config(name)
+    assert config.use_auxiliary_head and config.auxiliary_loss_weight == 0.4
+    config.save_pretrained(tmp_path / name)
+    of = trainer(tmp_path / "run", batch_size=4, image_size="64")
+    loaded = finetune.new_model(tmp_path / name, of.labels, image_size=(64, 64), seed=0)
+    of = SegmentationTrainer(loaded, of.args, recipe=of.recipe, data=of.data, validation=of.validation, callbacks=())
+    batch = of.get_batch_samples(iter(of.get_train_dataloader()), 1, of.args.device)[0][0]
+    pixels = torch.zeros(4, 3, 64, 64, dtype=torch.uint8)
+    loss = of.compute_loss(loaded.model.train(), batch | {"pixel_values": pixels + 90})
+    loss.backward()
+    heads = {n: p.grad for n, p in loaded.model.named_parameters() if n.startswith("auxiliary_head.")}
+    assert heads and all(grad is not None for grad in heads.values())
+    assert sum(bool(grad.abs().sum() > 0) for grad in heads.values()) > len(heads) // 2
+    nothing = torch.full_like(batch["labels"], 255)
+    assert of.compute_loss(loaded.model, {"pixel_values": pixels, "labels": nothing}).item() == 0
+    of.close()
+    assert not loaded.model.auxiliary_head._forward_hooks
 
 
 def test_batch_norms_that_refuse_one_image_say_so(train_on: Callable[..., TrainRecord], tmp_path: Path) -> None:
@@ -616,6 +657,93 @@ def test_a_full_disk_is_an_output_error_and_the_run_can_go_on(
     assert quick(data, out=tmp_path / "run", model=start, resume=True).digest == done.digest
 
 
+def test_images_of_every_kind_and_size_are_trained_on(train_on: Callable[..., TrainRecord]) -> None:
+    """Grey, alpha, CMYK and 16-bit images, smaller than the crop or of one row of pixels; one validation image."""
+    data = dataset(7, 1)
+    images = []
+    for kind, row in zip(("L", "RGBA", "CMYK", "I;16", "P", "1", "LA"), data.splits["train"], strict=True):
+        picture = Image.open(io.BytesIO(row.image))
+        grey = np.asarray(picture.convert("L")).astype(np.uint16) * 257
+        file = io.BytesIO()
+        (Image.fromarray(grey) if kind == "I;16" else picture.convert("L").convert(kind)).save(
+            file, "TIFF" if kind == "CMYK" else "PNG"
+        )
+        images.append(file.getvalue())
+    small = [(Image.new("RGB", (w, h)), np.full((h, w), 2, np.uint8)) for w, h in ((5, 3), (40, 1))]
+    data.splits["train"][:] = [  # type: ignore[index]
+        Row(r.name, r.uuid, i, r.label) for r, i in zip(data.splits["train"], images, strict=True)
+    ] + [Row(f"t{n}.png", f"t{n}", encode_png(np.asarray(i)), encode_semantic(b)) for n, (i, b) in enumerate(small)]
+    record = train_on(data, recipe="quality", set=("eval_strategy=epoch", "save_strategy=epoch"))
+    assert record.mean_iou is not None and math.isfinite(record.train_loss)
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_a_train_split_of_one_image_is_trained_on(train_on: Callable[..., TrainRecord], batch_size: int) -> None:
+    record = train_on(dataset(1, 1), batch_size=batch_size)
+    assert record.steps == 2 and math.isfinite(record.train_loss)
+
+
+def test_the_quality_recipe_is_the_same_run_twice(data: Path, start: Path, tmp_path: Path) -> None:
+    """With averaged weights, limited crops, class weights and head rates: the same bytes, also after a kill."""
+
+    def kill() -> None:
+        raise SystemExit(137)
+
+    knobs: dict[str, Any] = {"recipe": "quality", "epochs": 2, "set": ("eval_steps=2", "save_steps=2")}
+    whole = quick(data, out=tmp_path / "whole", model=start, **knobs)
+    with pytest.MonkeyPatch.context() as patch:
+        interrupted(patch, step=7, with_=kill)
+        with pytest.raises(SystemExit):
+            quick(data, out=tmp_path / "run", model=start, **knobs)
+    assert quick(data, out=tmp_path / "run", model=start, resume=True, **knobs).digest == whole.digest
+    found = evaluate(whole.path, dataset=data, split="validation", out=tmp_path / "e", device="cpu")
+    assert found.mean_iou == whole.mean_iou
+
+
+def test_a_class_weight_of_no_class_ends_before_anything_is_written(
+    train_on: Callable[..., TrainRecord], tmp_path: Path
+) -> None:
+    recipe = (
+        'image_size = "32"\nepochs = 1\nbatch_size = 2\nlearning_rate = 0.1\n[loss]\nclass_weights = { cra = 2.0 }\n'
+    )
+    (tmp_path / "r.toml").write_text(recipe)
+    with pytest.raises(OptionError, match="class_weights has 'cra'"):
+        train_on(dataset(), recipe=tmp_path / "r.toml")
+    assert not (tmp_path / "run").exists()
+
+
+def test_rare_images_come_oftener_in_a_real_run(
+    train_on: Callable[..., TrainRecord], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def getitem(self: TrainingData, key: tuple[int, int]) -> Any:
+        seen.append(key[1] % 8)
+        return load(self, key)
+
+    seen: list[int] = []
+    load = TrainingData.__getitem__
+    monkeypatch.setattr(TrainingData, "__getitem__", getitem)
+    data = dataset(8, 2, labels=label_map("sky", "road", "car", "tram"))
+    rare = decode_semantic(data.splits["train"][5].label).copy()
+    rare[20:, :20] = 4
+    row = data.splits["train"][5]
+    data.splits["train"][5] = Row(row.name, row.uuid, row.image, encode_semantic(rare))  # type: ignore[index]
+    recipe = 'image_size = "32"\nepochs = 8\nbatch_size = 4\nlearning_rate = 0.001\nrepeat_rare = 1.0\n'
+    (tmp_path / "r.toml").write_text(recipe)
+    train_on(data, recipe=tmp_path / "r.toml", epochs=8, batch_size=4, pictures=0)
+    counts = np.bincount(seen, minlength=8)
+    assert counts.sum() == 64  # sqrt(8) times as often as each of the seven others
+    assert counts[5] == pytest.approx(64 * 8**0.5 / (7 + 8**0.5), abs=2)
+
+
+@pytest.mark.slow
+def test_a_compiled_model_leaves_a_plain_one(train_on: Callable[..., TrainRecord], tmp_path: Path) -> None:
+    recipe = 'image_size = "32"\nepochs = 1\nbatch_size = 2\nlearning_rate = 0.001\ncompile = true\nema = 0.9\n'
+    (tmp_path / "r.toml").write_text(recipe)
+    record = train_on(dataset(8, 2), recipe=tmp_path / "r.toml", set=("torch_compile_backend=eager", "use_cpu=true"))
+    assert not [k for k in load_file(Path(record.path) / "model.safetensors") if "_orig_mod" in k]
+    assert load_model(record.path, device="cpu").names == ("sky", "road", "car")
+
+
 # -------------------------------------------------------------------- the step
 
 
@@ -632,7 +760,7 @@ def test_accumulated_batches_have_the_gradient_of_one_large_batch(tmp_path: Path
         )
         assert len(batches) == of.args.gradient_accumulation_steps
         labelled = [int((b["labels"] != 255).sum()) for b in batches]
-        assert count == sum(labelled)
+        assert count.tolist() == [sum(labelled), 6]
         losses = [float(of.training_step(model, batch, count)) for batch in batches]
         assert len(set(labelled)) == len(labelled)  # else dividing by their number would do
         assert sum(losses) == pytest.approx(1.1, abs=0.3)

@@ -26,8 +26,8 @@ from labelsync.training.data import (
     require_labelled,
     to_model_ids,
 )
-from labelsync.training.loss import cross_entropy
-from labelsync.training.recipe import Augment
+from labelsync.training.knobs import Augment, Loss
+from labelsync.training.loss import Criterion
 from tests.models import numbered
 from tests.training import LABELS, VARIED, drawn, rows
 
@@ -171,8 +171,9 @@ def batch(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def loss(logits: torch.Tensor, labels: torch.Tensor, count: int | None = None) -> torch.Tensor:
-    counted = int((labels != 255).sum()) if count is None else count
-    return cross_entropy(logits, labels, ignore_index=255, count=torch.tensor(counted))
+    criterion = Criterion(255, Loss())
+    totals = criterion.totals(labels) if count is None else torch.tensor([float(count), 1.0])
+    return criterion(logits, labels, totals=totals).float()
 
 
 def test_the_loss_is_the_mean_over_labelled_pixels() -> None:
@@ -209,5 +210,6 @@ def test_classes_above_254_are_trained_and_65535_is_ignored() -> None:
     logits = torch.zeros(1, 300, 1, 2)
     logits[0, 299] = 50.0
     labels = torch.tensor([[[299, 65535]]], dtype=torch.int32)
-    value = cross_entropy(logits, labels, ignore_index=65535, count=torch.tensor(1))
+    criterion = Criterion(65535, Loss())
+    value = criterion(logits, labels, totals=criterion.totals(labels))
     assert value.item() < 1e-6

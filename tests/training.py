@@ -15,7 +15,7 @@ from labelsync.pixels.semantic import encode_semantic
 from labelsync.records.release import Row
 from labelsync.training.arguments import parse_set, training_arguments
 from labelsync.training.data import TrainingData
-from labelsync.training.recipe import Augment, Recipe
+from labelsync.training.knobs import Augment, Recipe
 from labelsync.training.trainer import SegmentationTrainer
 from tests.models import label_map, tiny_segformer
 
@@ -77,6 +77,7 @@ def trainer(
     callbacks: tuple[Any, ...] = (),
     cls: type[SegmentationTrainer] = SegmentationTrainer,
     data: LabeledDataset | None = None,
+    factors: list[float] | None = None,
     **replaced: Any,
 ) -> SegmentationTrainer:
     """A trainer whose checkpoints go to `folder`; its model is drawn from `model_seed`."""
@@ -86,8 +87,10 @@ def trainer(
     return cls(
         loaded,
         training_arguments(chosen, parse_set(options), checkpoints=folder, seed=seed, loaders=0),
+        recipe=chosen,
         data=TrainingData(data.splits["train"], data.labels, size_hw=chosen.size_hw, augment=chosen.augment, seed=seed),
         validation=data.splits["validation"],
+        factors=factors,
         callbacks=callbacks,
     )
 

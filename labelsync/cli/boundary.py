@@ -13,7 +13,7 @@ from typing import Any
 
 import click
 
-from labelsync.errors import LabelsyncError
+from labelsync.errors import GateFailed, LabelsyncError
 from labelsync.records.text import to_json
 
 _DETAILS = 20
@@ -70,6 +70,16 @@ class Group(click.Group):
 def show(record: object, *, as_json: bool, text: Callable[[Any], str]) -> None:
     """Print a verb's record on stdout: as JSON, or as `text(record)` for people."""
     click.echo(to_json(record) if as_json else text(record))
+
+
+def show_gated(verb: Callable[[], object], *, as_json: bool, text: Callable[[Any], str]) -> None:
+    """`show` what the verb returns, also when it ends in gates that are not met: then the error follows the record."""
+    try:
+        record = verb()
+    except GateFailed as e:
+        show(e.record, as_json=as_json, text=text)
+        raise
+    show(record, as_json=as_json, text=text)
 
 
 def _of_the_system(error: Exception) -> tuple[str, str] | None:

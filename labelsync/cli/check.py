@@ -4,9 +4,8 @@ from typing import Any
 
 import click
 
-from labelsync.cli.boundary import show
+from labelsync.cli.boundary import show_gated
 from labelsync.cli.options import CommaList, counts, json_option, status_option, table
-from labelsync.errors import GateFailed
 from labelsync.records.findings import CheckRecord, Finding, KindSummary
 
 
@@ -50,12 +49,7 @@ def check(source: str, as_json: bool, **options: Any) -> None:
     """
     from labelsync.quality.check import check as verb
 
-    try:
-        record = verb(source, **options)
-    except GateFailed as e:
-        show(e.record, as_json=as_json, text=_text)
-        raise
-    show(record, as_json=as_json, text=_text)
+    show_gated(lambda: verb(source, **options), as_json=as_json, text=_text)
 
 
 def _text(record: CheckRecord) -> str:

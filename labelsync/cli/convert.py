@@ -8,11 +8,11 @@ import click
 from labelsync.cli.boundary import show
 from labelsync.cli.options import (
     CommaList,
+    FolderOrUrl,
     amount,
     counts,
     json_option,
     lost,
-    out_option,
     overwrite_option,
     status_option,
     table,
@@ -22,7 +22,9 @@ from labelsync.records.results import ConvertRecord
 
 @click.command(short_help="Turn a release folder into a dataset folder.")
 @click.argument("release", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="RELEASE...")
-@out_option("Folder to make.")
+@click.option(
+    "--out", type=FolderOrUrl(), required=True, help="Folder to make, or an fsspec URL (s3://BUCKET/PREFIX, gs://..)."
+)
 @click.option(
     "--labels",
     type=click.Path(path_type=Path),
@@ -69,7 +71,8 @@ from labelsync.records.results import ConvertRecord
 @click.option(
     "--previous",
     metavar="DATASET",
-    help="The earlier round's folder or USER/NAME@TAG: class numbers, splits and shards stay as they are there.",
+    help="The earlier round's folder or USER/NAME@TAG: class numbers, splits and shards stay as they are there,"
+    " and only what changed is converted.",
 )
 @click.option(
     "--line-width",
@@ -95,6 +98,7 @@ from labelsync.records.results import ConvertRecord
     help="Parquet shards, or plain files in images/<split> and labels/<split>.",
 )
 @click.option("--workers", type=int, metavar="N", help="Processes.  [default: number of CPUs]")
+@click.option("--dask", metavar="tcp://HOST:8786", help="A Dask scheduler whose workers do the work in their place.")
 @click.option("--allow-failed", default=0, show_default=True, metavar="N", help="Samples that may be lost.")
 @overwrite_option
 @json_option
@@ -112,10 +116,13 @@ def convert(release: tuple[Path, ...], as_json: bool, **options: Any) -> None:
 
 
 def _text(record: ConvertRecord) -> str:
+    from labelsync.dataset.place import place_of
+
     lines = [
         f"{record.path}: {record.dataset} {record.release}" + (", unchanged" if record.unchanged else ""),
         f"{amount(record.samples, 'sample')}: {counts(record.outcomes)}",
-        *lost(record.path),
+        *lost(record.path, place_of(record.path).read("ledger.json")),
+        *_taken_over(record),
         f"splits: {counts(record.splits)} ({amount(record.shards, 'shard')}, {record.bytes / 1e6:.1f} MB)"
         if record.shards
         else f"splits: {counts(record.splits)} ({record.bytes / 1e6:.1f} MB)",
@@ -125,6 +132,13 @@ def _text(record: ConvertRecord) -> str:
     classes: list[tuple[str, ...]] = [("class", "pixels")]
     classes += [(name, f"{share:.2%}") for name, share in record.pixel_shares.items()]
     return "\n".join([*lines, table(classes)])
+
+
+def _taken_over(record: ConvertRecord) -> list[str]:
+    """What an earlier round saved."""
+    if not record.reused:
+        return []
+    return [f"{record.reused} rows as they were ({record.linked} shards linked), {record.decoded} samples decoded"]
 
 
 def _about_lines(record: ConvertRecord) -> str:

@@ -26,7 +26,7 @@ def demo(*, out: Path, seed: int, overwrite: bool, as_json: bool) -> None:
     """
     # Two OpenMP threads gain nothing on a model this small, and wait for each other for ever where anything else runs.
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded
-    from labelsync.pipeline import demo as verb
+    from labelsync.pipeline.demo import demo as verb
 
     show(verb(out=out, seed=seed, overwrite=overwrite), as_json=as_json, text=as_text)
 

@@ -1,20 +1,28 @@
 """`labelsync evaluate`."""
 
 from pathlib import Path
+from typing import Any
 
 import click
 
-from labelsync.cli.boundary import show
+from labelsync.cli.boundary import show_gated
 from labelsync.cli.options import (
+    CommaList,
     batch_size_option,
     device_option,
+    foreign_options,
+    gate_option,
+    gates_option,
+    interval,
     json_option,
     out_option,
     overwrite_option,
     percent,
+    resamples_option,
     table,
 )
 from labelsync.records.results import EvaluateRecord
+from labelsync.records.scores import GateResult
 
 
 @click.command(short_help="Score a model on the labels of a split.")
@@ -25,49 +33,127 @@ from labelsync.records.results import EvaluateRecord
 @batch_size_option
 @device_option
 @click.option("--align", is_flag=True, help="Score although the classes differ, matched by name.")
+@click.option(
+    "--renamed",
+    multiple=True,
+    metavar="OLD=NEW",
+    help="The dataset calls a class NEW that the model knows as OLD; to be repeated.",
+)
+@click.option("--by", multiple=True, metavar="KEY", help="Also score by metadata.KEY or group, to be repeated.")
+@click.option(
+    "--boundary",
+    default=0.005,
+    show_default=True,
+    metavar="SHARE",
+    help="Band of the boundary IoU, as a share of the image's diagonal.",
+)
+@resamples_option
+@click.option(
+    "--groups",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="A TOML file with lists walkable, obstacle, road, other and curb, for the safety figures.  "
+    "[default: the 35 sidewalk classes]",
+)
+@click.option(
+    "--near-field",
+    type=CommaList("a,b,c", float),
+    default=(1.0, 0.4, 0.4),
+    metavar="BOTTOM,TOP,HEIGHT",
+    help="Trapezoid in front of the robot: its two widths and its height, as shares of the image.  "
+    "[default: 1,0.4,0.4]",
+)
+@gate_option
+@gates_option
+@foreign_options
 @overwrite_option
 @json_option
-def evaluate(
-    *,
-    model: str,
-    dataset: str,
-    split: str,
-    out: Path | None,
-    batch_size: int,
-    device: str | None,
-    align: bool,
-    overwrite: bool,
-    as_json: bool,
-) -> None:
+def evaluate(model: str, as_json: bool, **options: Any) -> None:
     """Score MODEL (a folder or a Hub id) on the labels of a split.
 
-    Leaves evaluation.json, confusion.json, images.jsonl and pictures of the worst images.
+    Leaves evaluation.json, confusion.json, counts of every image and pictures of the worst images. The same evaluation
+    again does nothing.
     """
     from labelsync.evaluation.evaluate import evaluate as verb
 
-    record = verb(
-        model,
-        dataset=dataset,
-        split=split,
-        out=out,
-        batch_size=batch_size,
-        device=device,
-        align=align,
-        overwrite=overwrite,
-    )
-    show(record, as_json=as_json, text=as_text)
+    show_gated(lambda: verb(model, **options), as_json=as_json, text=as_text)
 
 
 def as_text(record: EvaluateRecord) -> str:
-    """The headline, then every class with its scores."""
-    rows: list[tuple[str, ...]] = [("class", "IoU", "accuracy")]
+    """Every class with its scores, the slices, the headline, and the gates."""
+    rows: list[tuple[str, ...]] = [("class", "IoU", "95 % interval", "boundary IoU", "Dice", "accuracy")]
     rows += [
-        (name, percent(iou), percent(record.per_category_accuracy[name]))
+        (
+            name,
+            percent(iou),
+            interval(record.intervals.get(f"iou.{name}")),
+            percent(record.per_category_boundary_iou[name]),
+            percent(record.per_category_dice[name]),
+            percent(record.per_category_accuracy[name]),
+        )
         for name, iou in record.per_category_iou.items()
     ]
+    between = interval(record.intervals.get("mean_iou"))
     headline = (
-        f"mean IoU {percent(record.mean_iou)}, mean accuracy {percent(record.mean_accuracy)}, "
-        f"overall accuracy {percent(record.overall_accuracy)}"
+        f"mean IoU {percent(record.mean_iou)}{f' ({between})' if between else ''}, "
+        f"mean accuracy {percent(record.mean_accuracy)}, overall accuracy {percent(record.overall_accuracy)}\n"
+        f"frequency-weighted IoU {percent(record.frequency_weighted_iou)}, mean Dice {percent(record.mean_dice)}, "
+        f"boundary IoU {percent(record.mean_boundary_iou)} (band {record.boundary_width:.2%} of the diagonal), "
+        f"calibration error {percent(record.expected_calibration_error)}"
     )
-    scored = f"{record.images} images of {record.split}, {record.pixels:,} labelled pixels, {record.seconds:.1f} s"
-    return f"{table(rows)}\n\n{headline}\n{scored}\n{record.path}"
+    scored = (
+        f"{record.images} images of {record.split}, {record.pixels:,} labelled pixels, {record.seconds:.1f} s; "
+        f"{record.resampled}"
+    )
+    place = f"{record.path}{' (unchanged)' if record.unchanged else ''}"
+    parts = [table(rows), *_slices(record), _safety(record), headline, f"{scored}\n{place}", gates_text(record.gates)]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _slices(record: EvaluateRecord) -> list[str]:
+    """A table per slicing."""
+    tables = []
+    for by, values in record.slices.items():
+        rows: list[tuple[str, ...]] = [(by, "images", "mean IoU", "95 % interval", "overall accuracy")]
+        rows += [
+            (
+                value,
+                str(found.images),
+                percent(found.figures["mean_iou"]),
+                interval(found.intervals.get("mean_iou")),
+                percent(found.figures["overall_accuracy"]),
+            )
+            for value, found in values.items()
+        ]
+        tables.append(table(rows))
+    return tables
+
+
+def _safety(record: EvaluateRecord) -> str:
+    """The safety figures, in the whole image and near; one line that says why there are none."""
+    if record.safety is None:
+        return "no safety figures: none of the sidewalk classes is here; say what yours mean with --groups FILE"
+    figures = record.safety.figures
+    rows: list[tuple[str, ...]] = [("safety", "image", "95 % interval", "near field", "95 % interval")]
+    rows += [
+        (
+            name,
+            percent(value),
+            interval(record.intervals.get(name)),
+            percent(figures[f"near.{name}"]) if f"near.{name}" in figures else "",
+            interval(record.intervals.get(f"near.{name}")),
+        )
+        for name, value in figures.items()
+        if not name.startswith(("near.", "missed."))
+    ]
+    missed = {name: found for name, found in record.safety.classes.items() if found.missed}
+    of = ", ".join(f"{found.missed} of {found.total} {name}" for name, found in missed.items())
+    lines = [f"missed: {of or 'no obstacle'}"]
+    if record.safety.false_free_path_image:
+        lines.append(f"longest path that is not there: {record.safety.false_free_path_image}")
+    return "\n".join([table(rows), *lines])
+
+
+def gates_text(gates: tuple[GateResult, ...]) -> str:
+    """A line per gate, "" where none was stated."""
+    return "\n".join(f"{'met' if gate.passed else 'NOT MET'}  {gate.gate}" for gate in gates)

@@ -5,6 +5,7 @@ import click
 from labelsync.cli.boundary import Group
 from labelsync.cli.cache import cache
 from labelsync.cli.check import check
+from labelsync.cli.compare import compare
 from labelsync.cli.convert import convert
 from labelsync.cli.demo import demo
 from labelsync.cli.diff import diff
@@ -12,6 +13,8 @@ from labelsync.cli.evaluate import evaluate
 from labelsync.cli.predict import predict
 from labelsync.cli.pull import pull
 from labelsync.cli.push import push
+from labelsync.cli.rounds import init, promote, rollback, run, status
+from labelsync.cli.show_recipe import show_recipe
 from labelsync.cli.train import train
 from labelsync.cli.verify import verify
 
@@ -25,5 +28,9 @@ def main() -> None:
     """
 
 
-for command in (pull, diff, convert, check, push, verify, train, evaluate, predict, cache, demo):
+for command in (
+    *(pull, diff, convert, check, push, verify, show_recipe, train, evaluate, compare, predict),
+    *(init, run, status, promote, rollback),
+    *(cache, demo),
+):
     main.add_command(command)

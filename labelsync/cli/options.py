@@ -28,6 +28,16 @@ class CommaList(click.ParamType):  # type: ignore[type-arg,unused-ignore] # gene
             self.fail(f"{value!r} is not a list of numbers like 80,10,10", param, ctx)
 
 
+class FolderOrUrl(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A path -> Path; a URL stays the text it is: a path would make one slash of two."""
+
+    name = "path"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path | str:  # noqa: ARG002
+        """The path or URL."""
+        return value if "://" in str(value) else Path(value)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on stdout, nothing else.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what lies at the output path.")
 device_option = click.option("--device", help="cuda, cuda:1, cpu, ...; by default a GPU if there is one.")
@@ -39,12 +49,71 @@ batch_size_option = click.option(
     help="Images run through the model at once.",
 )
 
+gate_option = click.option(
+    "--gate",
+    multiple=True,
+    metavar="GATE",
+    help='A threshold as "mean_iou >= 0.55" or "iou.CLASS > 0.4", to be repeated; exit code 3 if one is not met.',
+)
+gates_option = click.option(
+    "--gates",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help='A TOML file with more gates: gates = ["mean_iou >= 0.55", ..].',
+)
+resamples_option = click.option(
+    "--resamples",
+    type=click.IntRange(min=0),
+    default=1000,
+    show_default=True,
+    metavar="N",
+    help="Draws of the bootstrap behind the 95 % intervals.",
+)
+
 status_option = click.option(
     "--status",
     type=CommaList("a,b", str),
     default=("LABELED", "REVIEWED"),
     help="Label statuses to take.  [default: LABELED,REVIEWED]",
 )
+
+
+# What `train` and `show-recipe` put in place of a recipe's own values.
+_RECIPE_OPTIONS = (
+    click.option("--epochs", type=float, help="Passes over the train split; by default the recipe's."),
+    click.option("--batch-size", type=int, help="Images per step and process; by default the recipe's."),
+    click.option("--learning-rate", type=float, help="The highest learning rate; by default the recipe's."),
+    click.option("--image-size", help="512, or 384x512 for height x width; by default the recipe's."),
+    click.option("--patience", type=int, help="End after so many evaluations that find nothing better; 0 = never."),
+    click.option("--seed", type=int, help="Of head, order, augmentation and dropout; by default the recipe's."),
+)
+
+
+def recipe_options(command: FC) -> FC:
+    """The options that replace values of a recipe, in their order."""
+    for option in reversed(_RECIPE_OPTIONS):
+        command = option(command)
+    return command
+
+
+_FOREIGN = (
+    click.option("--image-column", metavar="NAME", help="Of a foreign dataset: the column, or folder, of images."),
+    click.option("--label-column", metavar="NAME", help="Of a foreign dataset: the column, or folder, of labels."),
+    click.option(
+        "--id2label",
+        metavar="FILE|REPO",
+        help="Class names of a foreign dataset: a JSON file, user/name:FILE on the Hub, or a column of class names.",
+    ),
+    click.option("--keep-zero", is_flag=True, help="0 in a foreign dataset's labels is a class, and 255 unlabeled."),
+    click.option("--config", metavar="NAME", help="Which configuration (subset) of a foreign dataset."),
+)
+
+
+def foreign_options(command: FC) -> FC:
+    """What a dataset that labelsync did not make may leave open."""
+    for option in reversed(_FOREIGN):
+        command = option(command)
+    return command
 
 
 def out_option(what: str, *, required: bool = True, default: Path | None = None) -> Callable[[FC], FC]:
@@ -69,15 +138,20 @@ def amount(number: int, noun: str) -> str:
     return f"{number} {noun}{'s' * (number != 1)}"
 
 
-def lost(folder: str) -> list[str]:
-    """A line for each sample that failed, as the ledger in `folder` has it."""
-    ledger = from_json(Ledger, (Path(folder) / "ledger.json").read_bytes(), where="ledger.json")
-    return [f"  {row.name!r} failed: {row.reason}" for row in ledger.failed]
+def lost(folder: str, ledger: bytes | None = None) -> list[str]:
+    """A line for each sample that failed, as the ledger in `folder`, or with the content `ledger`, has it."""
+    data = (Path(folder) / "ledger.json").read_bytes() if ledger is None else ledger
+    return [f"  {row.name!r} failed: {row.reason}" for row in from_json(Ledger, data, where="ledger.json").failed]
 
 
 def percent(value: float | None) -> str:
     """A score as 0.1234, or "-" where the class is absent."""
     return "-" if value is None else f"{value:.4f}"
+
+
+def interval(found: tuple[float, float] | None) -> str:
+    """A 95 % interval as "0.1234 .. 0.5678", "" where there is none."""
+    return "" if found is None else f"{found[0]:.4f} .. {found[1]:.4f}"
 
 
 def table(rows: Sequence[tuple[str, ...]]) -> str:

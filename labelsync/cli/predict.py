@@ -49,4 +49,6 @@ def predict(
 
 def as_text(record: PredictRecord) -> str:
     """Where the predictions are."""
-    return f"{record.images} images in {record.seconds:.1f} s\n{record.path}"
+    return (
+        f"{record.images} images in {record.seconds:.1f} s\n{record.path}{' (unchanged)' if record.unchanged else ''}"
+    )

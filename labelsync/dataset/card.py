@@ -6,11 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import datasets
 import jinja2
-from datasets.info import DatasetInfosDict
-from datasets.splits import SplitDict, SplitInfo
-from datasets.utils.metadata import MetadataConfigs
 from huggingface_hub import DatasetCardData
 
 from labelsync.dataset.joined import Part
@@ -52,13 +48,6 @@ class CardFacts:
     metadata: Mapping[str, Sequence[str]]
     inputs: Mapping[str, str]
     since: Since | None = None
-
-
-def features(columns: tuple[str, str]) -> "datasets.Features":
-    """Of the Parquet files: image and label as files, name and uuid as text."""
-    image, label = columns
-    text = datasets.Value("string")
-    return datasets.Features({image: datasets.Image(), label: datasets.Image(), "name": text, "uuid": text})
 
 
 def render(facts: CardFacts) -> str:
@@ -137,19 +126,29 @@ def _metadata(facts: CardFacts) -> str:
         size_categories=[next((name for limit, name in _SIZES if rows < limit), "n>1M")],
         tags=["labelsync", "segments-ai"],
     )
-    if len(facts.columns) == 2:
-        splits = SplitDict()
-        for split, n in facts.splits.items():
-            splits.add(SplitInfo(split, facts.sizes[split], n))
-        size = sum(facts.sizes.values())
-        image, label = facts.columns
-        info = datasets.DatasetInfo(
-            features=features((image, label)), splits=splits, download_size=size, dataset_size=size
-        )
-        files = [{"split": split, "path": f"data/{split}-*"} for split in facts.splits]
-        DatasetInfosDict({"default": info}).to_dataset_card_data(card)
-        MetadataConfigs({"default": {"data_files": files}}).to_dataset_card_data(card)
+    if facts.columns:
+        card["dataset_info"] = _info(facts)
+        card["configs"] = [
+            {
+                "config_name": "default",
+                "data_files": [{"split": split, "path": f"data/{split}-*"} for split in facts.splits],
+            }
+        ]
     return str(card.to_yaml()).strip()
+
+
+def _info(facts: CardFacts) -> dict[str, Any]:
+    """`dataset_info` as `datasets` writes it: with it, a repo that lacks a shard is noticed when it is loaded."""
+    size = sum(facts.sizes.values())
+    types = [*((name, "image") for name in facts.columns), ("name", "string"), ("uuid", "string")]
+    return {
+        "features": [{"name": name, "dtype": dtype} for name, dtype in types],
+        "splits": [
+            {"name": split, "num_bytes": facts.sizes[split], "num_examples": n} for split, n in facts.splits.items()
+        ],
+        "download_size": size,
+        "dataset_size": size,
+    }
 
 
 def _classes(facts: CardFacts) -> list[dict[str, Any]]:

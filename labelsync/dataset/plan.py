@@ -5,11 +5,12 @@ from dataclasses import dataclass
 
 from labelsync.dataset.rules import Rules
 from labelsync.dataset.sample import LabelledSample
-from labelsync.dataset.shards import shard_counts
+from labelsync.dataset.select import Selection
+from labelsync.dataset.shards import MAX_SHARDS, shard_counts
 from labelsync.dataset.split import SPLITS, Assignment, assign, groups_of, merged
 from labelsync.dataset.split_file import given_splits
-from labelsync.errors import DatasetError
-from labelsync.records.release import Sample
+from labelsync.errors import DatasetError, SamplesFailed
+from labelsync.records.release import Ledger, LedgerRow, Release, Sample
 
 
 @dataclass(frozen=True)
@@ -73,8 +74,34 @@ def required_splits(rules: Rules) -> tuple[str, ...]:
     return tuple(split for split in SPLITS if split in named)
 
 
+def require_samples(selection: Selection, release: Release) -> None:
+    """Raises DatasetError if there is nothing to convert."""
+    if selection.samples:
+        return
+    totals = Ledger(tuple(selection.ledger.values())).totals
+    what = ", ".join(f"{n} {outcome}" for outcome, n in totals.items() if n) or "none at all"
+    raise DatasetError(
+        f"release {release.name!r} has no sample to convert: {what}",
+        hint="label some, or take other statuses with --status",
+    )
+
+
+def refuse_losses(lost: Sequence[LedgerRow], allowed: int, *, total: int) -> None:
+    """Raises SamplesFailed if more than `allowed` samples are lost; `total` = all samples of the release."""
+    if len(lost) <= allowed:
+        return
+    more = f"; {len(lost) - 1} more of {total} samples failed" if len(lost) > 1 else ""
+    raise SamplesFailed(
+        f"sample {lost[0].name!r} failed: {lost[0].reason}{more}",
+        hint=f"mend the labels on Segments.ai and pull again, or pass --allow-failed {len(lost)}",
+        details=[f"{row.name!r} ({row.uuid}): {row.reason}" for row in lost] if more else (),
+    )
+
+
 def _shards(splits: Mapping[str, Sequence[LabelledSample]], rules: Rules) -> dict[str, int]:
     sizes = {k: sum(s.image.size + (s.bitmap.size if s.bitmap else 0) for s in v) for k, v in splits.items()}
     counts = shard_counts({k: len(v) for k, v in splits.items()}, sizes)
     pinned = rules.earlier.shards if rules.earlier else {}
-    return {split: pinned.get(split, n) for split, n in counts.items()}
+    new = [split for split in counts if split not in pinned]
+    room = max(1, (MAX_SHARDS - sum(pinned.values())) // max(1, len(new)))  # a split that is new beside pinned ones
+    return {split: pinned[split] if split in pinned else min(n, room if pinned else n) for split, n in counts.items()}

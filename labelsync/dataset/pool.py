@@ -12,35 +12,53 @@ import sys
 import threading
 import types
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Executor, ProcessPoolExecutor
+from dataclasses import replace
 from multiprocessing.context import SpawnContext, SpawnProcess
 from multiprocessing.synchronize import Event
 from typing import Any, NoReturn
 
 from tqdm import tqdm
 
-from labelsync.dataset.shards import Shard, ShardResult, write_shard
-from labelsync.errors import LabelsyncError
+from labelsync.dataset.cluster import watch_of, width_of
+from labelsync.dataset.shards import Shard, ShardResult, keys_of, unknown, write_shard
+from labelsync.dataset.sink import sink_of
+from labelsync.dataset.spread import Spread
 
 SAMPLES_PER_PROCESS = 16  # a process costs half a second to start; fewer samples than that are quicker without
 
 _stop: Event | None = None  # in a worker process: the caller's signal to end
 
 
-def write_shards(shards: Sequence[Shard], *, workers: int | None = None) -> list[ShardResult]:
+def write_shards(
+    shards: Sequence[Shard], *, workers: int | None = None, executor: Executor | None = None, here: bool = False
+) -> list[ShardResult]:
     """`write_shard` of each, in the order of `shards`, with a progress bar on stderr.
 
+    Args:
+        workers: processes, or how many shards `executor` works on at once; None = as many as there are CPUs, or as it
+            says.
+        executor: who does the work in place of processes of our own.
+        here: do it in this process: others would not see the result.
+
     Raises:
-        LabelsyncError: a worker process was killed.
+        LabelsyncError: a worker process was killed, or a shard was lost for good.
         OSError: what a shard met, the disk full for one.
     """
-    total = sum(len(s.samples) for s in shards)
-    count = min(workers or _cpus(), len(shards), total // SAMPLES_PER_PROCESS)
-    if multiprocessing.current_process().daemon:
-        count = 1  # a daemon, such as a loading process of torch, may have no children
-    bar: tqdm[NoReturn] = tqdm(total=total, desc="samples", unit="sample", disable=None, file=sys.stderr)
+    shards = [replace(s, keys=keys_of(s)) if s.old is not None else s for s in shards]
+    bar: tqdm[NoReturn] = tqdm(
+        total=sum(len(s.samples) for s in shards), desc="samples", unit="sample", disable=None, file=sys.stderr
+    )
     with bar:
+        if executor is not None:
+            spread = Spread(
+                executor,
+                width=width_of(executor) if workers is None else lambda: workers,
+                missing=lambda files: sink_of(shards[0].folder).missing(files),
+                require_alive=watch_of(executor),
+            )
+            return spread.run(shards, lambda shard: bar.update(len(shard.samples)))
+        count = 1 if here else _processes(shards, workers)
         if count > 1:
             return _spread(shards, count, bar)
         results = []
@@ -48,6 +66,12 @@ def write_shards(shards: Sequence[Shard], *, workers: int | None = None) -> list
             results.append(write_shard(shard))
             bar.update(len(shard.samples))
         return results
+
+
+def _processes(shards: Sequence[Shard], workers: int | None) -> int:
+    if multiprocessing.current_process().daemon:
+        return 1  # a daemon, such as a loading process of torch, may have no children
+    return min(workers or _cpus(), len(shards), sum(unknown(s) for s in shards) // SAMPLES_PER_PROCESS)
 
 
 def _cpus() -> int:
@@ -60,28 +84,11 @@ def _spread(shards: Sequence[Shard], count: int, bar: "tqdm[NoReturn]") -> list[
     stop = context.Event()
     with ProcessPoolExecutor(count, mp_context=context, initializer=_prepare, initargs=(stop,)) as pool:
         try:
-            futures = {_submit(pool, shard): i for i, shard in _largest_first(shards)}
-            results: dict[int, ShardResult] = {}
-            for future in as_completed(futures):
-                results[futures[future]] = future.result()
-                bar.update(len(shards[futures[future]].samples))
-        except BrokenProcessPool:
-            raise LabelsyncError(
-                "a worker process was killed, perhaps for want of memory", hint="try again with --workers 1"
-            ) from None
+            spread = Spread(pool, width=lambda: count, work=_work, stop=stop.set)
+            return spread.run(shards, lambda shard: bar.update(len(shard.samples)))
         finally:  # after an error or Ctrl-C: let none of them write on in a folder that goes away
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
-    return [results[i] for i in range(len(shards))]
-
-
-def _submit(pool: Executor, shard: Shard) -> "Future[ShardResult]":
-    return pool.submit(_work, shard)
-
-
-def _largest_first(shards: Sequence[Shard]) -> list[tuple[int, Shard]]:
-    """So that no long shard is left for last."""
-    return sorted(enumerate(shards), key=lambda pair: -len(pair[1].samples))
 
 
 # -------------------------------------------------------------------- in a worker process
@@ -102,7 +109,7 @@ def _end_with_parent() -> None:
         os._exit(1)
 
 
-def _work(shard: Shard) -> ShardResult:
+def _work(shard: Shard, attempt: str) -> ShardResult:  # noqa: ARG001 - of `spread.Work`
     return write_shard(shard, stopped=_stop.is_set if _stop is not None else lambda: False)
 
 

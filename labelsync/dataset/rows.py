@@ -25,6 +25,7 @@ class Rows(Sequence[Row]):
         files: (path, number of rows) of each shard, in order.
         columns: names of the image and the label column.
         locate: path of a shard -> the file on this machine; asked once per shard, when it is first read.
+        memory_map: whether the files are mapped; else they are read a row group at a time.
     """
 
     def __init__(
@@ -34,13 +35,15 @@ class Rows(Sequence[Row]):
         columns: tuple[str, str],
         locate: Callable[[str], Path],
         select: range | None = None,
+        memory_map: bool = True,
     ) -> None:
         self._files = tuple(files)
         self._columns = columns
         self._locate = locate
+        self._memory_map = memory_map
         self._ends = list(accumulate(n for _, n in self._files))
         self._select = range(self._ends[-1] if self._ends else 0) if select is None else select
-        self._opened = _Opened()
+        self._opened = OpenShards()
 
     def __len__(self) -> int:
         return len(self._select)
@@ -51,7 +54,13 @@ class Rows(Sequence[Row]):
     def __getitem__(self, index: slice) -> "Rows": ...
     def __getitem__(self, index: int | slice) -> "Row | Rows":
         if isinstance(index, slice):
-            return Rows(self._files, columns=self._columns, locate=self._locate, select=self._select[index])
+            return Rows(
+                self._files,
+                columns=self._columns,
+                locate=self._locate,
+                select=self._select[index],
+                memory_map=self._memory_map,
+            )
         at = self._select[index]  # IndexError for an index past the end, as of a list
         shard = bisect_right(self._ends, at)
         return self._read(shard, at - (self._ends[shard - 1] if shard else 0))
@@ -67,20 +76,24 @@ class Rows(Sequence[Row]):
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self._opened = _Opened()
+        self._opened = OpenShards()
 
     def _read(self, shard: int, at: int) -> Row:
         name, _ = self._files[shard]
         try:
-            return self._opened.row(shard, at, lambda: self._open(shard), self._columns)
+            found = self._opened.row(shard, at, lambda: self._open(shard), (*self._columns, "name", "uuid"))
         except LabelsyncError:  # some of them are OSErrors
             raise
         except (pa.ArrowException, OSError) as e:
-            raise DatasetError(f"{name} cannot be read ({_line(e)})", hint="convert or download it again") from None
+            raise DatasetError(
+                f"{name} cannot be read ({first_line(e)})", hint="convert or download it again"
+            ) from None
+        image, label = (found[c]["bytes"] for c in self._columns)
+        return Row(found["name"], found["uuid"], image, label)
 
-    def _open(self, shard: int) -> "_Shard":
+    def _open(self, shard: int) -> "Shard":
         name, count = self._files[shard]
-        opened = _Shard(pq.ParquetFile(self._locate(name), memory_map=True, pre_buffer=False))
+        opened = Shard(pq.ParquetFile(self._locate(name), memory_map=self._memory_map, pre_buffer=False))
         if opened.count != count:
             raise DatasetError(
                 f"{name} has {opened.count} rows and its manifest says {count}", hint="convert or download it again"
@@ -88,7 +101,7 @@ class Rows(Sequence[Row]):
         return opened
 
 
-class _Shard:
+class Shard:
     """One open Parquet file."""
 
     def __init__(self, file: pq.ParquetFile) -> None:
@@ -98,10 +111,11 @@ class _Shard:
 
     @property
     def count(self) -> int:
+        """Number of rows."""
         return self.ends[-1] if self.ends else 0
 
 
-class _Opened(threading.local):
+class OpenShards(threading.local):
     """Open shards, and the row group read last, of this thread in this process.
 
     Neither threads nor forked processes share a reader. One row group for all shards, not one each: training reads at
@@ -110,11 +124,12 @@ class _Opened(threading.local):
 
     def __init__(self) -> None:
         self._process = os.getpid()
-        self._shards: dict[int, _Shard] = {}
+        self._shards: dict[int, Shard] = {}
         self._last: tuple[int, int] = (-1, -1)
         self._table = pa.table({})
 
-    def row(self, index: int, at: int, opened: Callable[[], _Shard], columns: tuple[str, str]) -> Row:
+    def row(self, index: int, at: int, opened: Callable[[], Shard], columns: Sequence[str]) -> dict[str, Any]:
+        """Row `at` of shard `index`, which `opened` opens if it is not open yet."""
         if self._process != os.getpid():
             self.__init__()  # type: ignore[misc] # everything anew
         if index not in self._shards:
@@ -122,13 +137,12 @@ class _Opened(threading.local):
         shard = self._shards[index]
         group = bisect_right(shard.ends, at)
         if self._last != (index, group):
-            names = [*columns, "name", "uuid"]
-            self._table = shard.file.read_row_group(group, columns=names, use_threads=False)
+            self._table = shard.file.read_row_group(group, columns=list(columns), use_threads=False)
             self._last = (index, group)
-        found = self._table.slice(at - (shard.ends[group - 1] if group else 0), 1).to_pylist()[0]
-        image, label = (found[c]["bytes"] for c in columns)
-        return Row(found["name"], found["uuid"], image, label)
+        found: dict[str, Any] = self._table.slice(at - (shard.ends[group - 1] if group else 0), 1).to_pylist()[0]
+        return found
 
 
-def _line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
+    """What an error says, on one line."""
     return str(error).splitlines()[0] if str(error) else type(error).__name__

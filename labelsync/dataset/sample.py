@@ -1,5 +1,6 @@
 """One labelled sample -> one row: the image's own bytes, and the label as a PNG of disk ids."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,17 +13,18 @@ from labelsync.pixels.image import require_whole
 from labelsync.pixels.instance import decode_instance_bitmap
 from labelsync.pixels.semantic import count_pixels, encode_semantic, instance_classes, to_semantic
 from labelsync.pixels.shapes import draw_shapes
-from labelsync.records.release import Annotation, LedgerRow
+from labelsync.records.release import Annotation, LedgerRow, Outcome
 from labelsync.store import sha256
 
 
 @dataclass(frozen=True)
 class File:
-    """A file of a release folder, and what the pull recorded of it."""
+    """A file of a release folder, and what the pull recorded of it; `url` = its http(s) URL in the release, or ""."""
 
     path: str
     sha256: str
     size: int
+    url: str = ""
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,11 @@ class LabelledSample:
     shapes: tuple[Annotation, ...] = ()
     line_width: float = 0.0
 
+    @property
+    def extension(self) -> str:
+        """Of the image, with its dot."""
+        return Path(self.image.path).suffix
+
 
 @dataclass(frozen=True)
 class Converted:
@@ -59,26 +66,28 @@ class Converted:
     label: bytes
     pixels: npt.NDArray[np.int64]
 
-    @property
-    def extension(self) -> str:
-        """Of the image, with its dot."""
-        return Path(self.sample.image.path).suffix
+
+Read = Callable[[File, str], bytes]
+"""(file, "image" or "bitmap") -> the bytes that were pulled, or a BitmapError."""
 
 
-def convert_sample(sample: LabelledSample, labels: LabelMap) -> tuple[LedgerRow, Converted | None]:
-    """The sample's ledger row, and its row of the dataset if it is converted."""
+def convert_sample(
+    sample: LabelledSample, labels: LabelMap, read: Read | None = None
+) -> tuple[LedgerRow, Converted | None]:
+    """The sample's ledger row, and its row of the dataset if it is converted; `read` is `read_file` unless given."""
 
     undrawn: dict[str, int] = {}
 
-    def row(outcome: str, reason: str = "") -> LedgerRow:
-        return LedgerRow(sample.uuid, sample.name, outcome, reason, sample.status, undrawn)  # type: ignore[arg-type]
+    def row(outcome: Outcome, reason: str = "") -> LedgerRow:
+        return LedgerRow(sample.uuid, sample.name, outcome, reason, sample.status, undrawn)
 
+    read = read or read_file
     try:
-        image = _read(sample.image, "image")
+        image = read(sample.image, "image")
         if sample.shapes:
             bitmap, undrawn = _drawn(sample, labels, _checked_size(image))
         else:
-            bitmap = _semantic(sample, labels, _checked_size(image))
+            bitmap = _semantic(sample, labels, _checked_size(image), read)
     except BitmapError as e:
         return row("failed", e.message), None
     pixels = count_pixels(bitmap, labels.num_labels)
@@ -112,13 +121,15 @@ def _drawn(
     )
 
 
-def _semantic(sample: LabelledSample, labels: LabelMap, size_hw: tuple[int, int]) -> npt.NDArray[np.uint8 | np.uint16]:
+def _semantic(
+    sample: LabelledSample, labels: LabelMap, size_hw: tuple[int, int], read: Read
+) -> npt.NDArray[np.uint8 | np.uint16]:
     """(H, W) disk ids. Raises BitmapError with a reason that reads after the sample's name."""
     if sample.bitmap is None:
         if sample.annotations:
             raise BitmapError(f"its label has {len(sample.annotations)} annotations and no bitmap")
         return np.full(size_hw, labels.background_id, labels.dtype)
-    data = _read(sample.bitmap, "bitmap")
+    data = read(sample.bitmap, "bitmap")
     try:
         instances = decode_instance_bitmap(data)
     except BitmapError as e:
@@ -137,7 +148,7 @@ def _checked_size(image: bytes) -> tuple[int, int]:
         raise BitmapError(f"its image: {e.message}") from None
 
 
-def _read(file: File, kind: str) -> bytes:
+def read_file(file: File, kind: str) -> bytes:
     """The bytes that were pulled. Raises BitmapError if they are gone or others."""
     try:
         data = Path(file.path).read_bytes()

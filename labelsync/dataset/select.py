@@ -80,8 +80,8 @@ def _labelled(sample: Sample, folder: ReleaseFolder, line_width: float) -> Label
         name=sample.name,
         status=label.status,
         stem=file_stem(sample.uuid),
-        image=_file(image, folder),
-        bitmap=None if bitmap is None else _file(bitmap, folder),
+        image=_file(image, folder, sample.image_url),
+        bitmap=None if bitmap is None else _file(bitmap, folder, label.bitmap_url),
         annotations=tuple((a.id, a.category_id) for a in label.annotations),
         dataset=folder.release.dataset,
         shapes=label.shapes,
@@ -89,9 +89,10 @@ def _labelled(sample: Sample, folder: ReleaseFolder, line_width: float) -> Label
     )
 
 
-def _file(path: Path, folder: ReleaseFolder) -> File:
+def _file(path: Path, folder: ReleaseFolder, url: str | None) -> File:
     entry = folder.manifest.files[path.relative_to(folder.path).as_posix()]
-    return File(str(path.absolute()), entry.sha256, entry.size)
+    at = url if url is not None and url.startswith(("http://", "https://")) else ""
+    return File(str(path.absolute()), entry.sha256, entry.size, at)
 
 
 def file_names(samples: Sequence[LabelledSample]) -> dict[str, str]:

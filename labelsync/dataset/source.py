@@ -19,11 +19,18 @@ from labelsync.store import Manifest
 
 T = TypeVar("T")
 
+
+class NotOurs(DatasetNotFound):
+    """Something is there, and labelsync did not make it."""
+
+
 SPLITS_FILE = "splits.json"
 ID2LABEL = "id2label.json"
 LEDGER = "ledger.json"
+_OURS = (store.MANIFEST, SPLITS_FILE, LEDGER, "release.json")  # a folder with one of them is, or was to be, labelsync's
 
-_HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>.+))?")
+HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>.+))?")
+_OLD_ID = re.compile(r"[\w.-]*\w")  # what ids of the Hub's first datasets looked like
 _DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES)  # of the Hub cache; other OSErrors are the Hub's
 _WAITS = (0.2, 1.0)  # seconds; huggingface_hub does not repeat a GET that a busy Hub answers with 5xx
 
@@ -46,7 +53,7 @@ class DatasetFiles:
             ServiceError: the Hub does not answer.
         """
         if self.repo:
-            return _fetch(self.repo, self.revision, file)
+            return fetch_file(self.repo, self.revision, file)
         path = self.folder / file
         entry = self.manifest.files.get(file)
         if not path.is_file() or (entry is not None and path.stat().st_size != entry.size):
@@ -75,21 +82,27 @@ def find_dataset(source: str | Path) -> DatasetFiles:
     """The dataset at a folder or under a Hub id "user/name[@revision]".
 
     Raises:
-        DatasetNotFound: no such folder or repo or revision, or no finished dataset in it.
+        DatasetNotFound: no such folder or repo or revision, or no finished dataset in it (`NotOurs` where there is
+            another).
         AuthError: the repo is gated, or the token does not open it.
         ServiceError: the Hub does not answer.
     """
     folder = Path(source).expanduser()
-    hub_id = _HUB_ID.fullmatch(str(source)) if isinstance(source, str) else None
+    hub_id = HUB_ID.fullmatch(str(source)) if isinstance(source, str) else None
     if hub_id is None or folder.exists():
         if folder.is_file():
             raise DatasetNotFound(f"{source} is a file", hint="give a dataset folder or a Hub id user/name[@revision]")
+        if folder.is_dir() and not any((folder / n).is_file() for n in _OURS):
+            raise NotOurs(f"{source} was not made by labelsync: it has no {store.MANIFEST}", hint=_HINT)
+        if not folder.exists() and isinstance(source, str) and _OLD_ID.fullmatch(source):
+            hint = "give a dataset folder, or a Hub id with its user, such as zhoubolei/scene_parse_150"
+            raise DatasetNotFound(f"{source} does not exist", hint=hint)
         return DatasetFiles(str(source), store.read_manifest(folder, "convert"), folder)
     repo, revision = hub_id["repo"], hub_id["revision"] or "main"
     commit = _commit_of(repo, revision)
-    path = _fetch(repo, revision, store.MANIFEST)  # by its name, so that the Hub cache knows the name when offline
+    path = fetch_file(repo, revision, store.MANIFEST)  # by its name, so that the Hub cache knows the name when offline
     if commit and path.parent.name != commit:
-        path = _fetch(repo, commit, store.MANIFEST)  # the Hub was busy and the client took an older copy
+        path = fetch_file(repo, commit, store.MANIFEST)  # the Hub was busy and the client took an older copy
     return DatasetFiles(str(source), store.read_manifest(path.parent, "convert"), path.parent, repo, path.parent.name)
 
 
@@ -102,20 +115,25 @@ def _commit_of(repo: str, revision: str) -> str:
 
     if constants.HF_HUB_OFFLINE:
         return ""
-    return _asked(repo, revision, lambda: HfApi().dataset_info(repo, revision=revision).sha or "")
+    return asked(repo, revision, lambda: HfApi().dataset_info(repo, revision=revision).sha or "")
 
 
-def _fetch(repo: str, revision: str, file: str) -> Path:
+def fetch_file(repo: str, revision: str, file: str) -> Path:
+    """A file of a dataset repo, fetched unless the Hub cache has it. Raises what `find_dataset` raises."""
     from huggingface_hub import hf_hub_download
 
     def download() -> str:
         return hf_hub_download(repo, file, repo_type="dataset", revision=revision)
 
-    return Path(_asked(repo, revision, download, file=file))
+    return Path(asked(repo, revision, download, file=file))
 
 
-def _asked(repo: str, revision: str, question: Callable[[], T], *, file: str = "") -> T:
-    """The Hub's answer, asked again while it is busy; a refusal as an error of ours."""
+def asked(repo: str, revision: str, question: Callable[[], T], *, file: str = "") -> T:
+    """The Hub's answer to a question about a dataset repo, asked again while it is busy.
+
+    Raises:
+        DatasetNotFound, DatasetError, AuthError, ServiceError: its refusal; `file` is what was asked for.
+    """
     from huggingface_hub import errors as hub
     from huggingface_hub.errors import HTTPError  # type: ignore[attr-defined] # httpx's: no answer at all
 
@@ -151,7 +169,7 @@ def _refusal(error: Exception, repo: str, revision: str, file: str) -> Labelsync
     elif isinstance(error, hub.RepositoryNotFoundError):
         refusal = DatasetNotFound(f"there is no folder {repo}, and no dataset {repo} on the Hub", hint=_HINT)
     elif isinstance(error, hub.RemoteEntryNotFoundError) and file == store.MANIFEST:
-        refusal = DatasetNotFound(f"{name} was not made by labelsync: it has no {file}", hint=_HINT)
+        refusal = NotOurs(f"{name} was not made by labelsync: it has no {file}", hint=_HINT)
     elif isinstance(error, hub.RemoteEntryNotFoundError):
         refusal = DatasetError(f"{name} has no {file}, which its manifest lists", hint="push it again")
     elif status in (401, 403):

@@ -95,7 +95,7 @@ def _rule(group_by: str) -> Callable[[Sample], str | None]:
         return lambda s: s.name
     if group_by.startswith("metadata.") and len(group_by) > len("metadata."):
         key = group_by.removeprefix("metadata.")
-        return lambda s: _plain(s.metadata.get(key))
+        return lambda s: plain(s.metadata.get(key))
     if kind == "name" and colon:
         try:
             expression = re.compile(pattern)
@@ -110,7 +110,7 @@ def _rule(group_by: str) -> Callable[[Sample], str | None]:
     )
 
 
-def _plain(value: object) -> str | None:
+def plain(value: object) -> str | None:
     """A metadata value as a group: text as it is, other values as JSON; null, "", {} and [] are none."""
     if value is None or value in ("", {}, []):
         return None

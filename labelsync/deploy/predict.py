@@ -13,10 +13,11 @@ from tqdm import tqdm
 
 from labelsync import store
 from labelsync.deploy.images import find_images, output_names
-from labelsync.errors import BitmapError, OptionError, SamplesFailed
+from labelsync.errors import BitmapError, LabelsyncError, OptionError, SamplesFailed
 from labelsync.labels import LabelMap
 from labelsync.model.ahead import load_ahead
 from labelsync.model.segmenter import Segmenter
+from labelsync.model.source import locate
 from labelsync.pixels.image import decode_image, encode_png
 from labelsync.pixels.overlay import overlay, panel
 from labelsync.pixels.semantic import encode_semantic
@@ -66,7 +67,7 @@ def predict(
         overlays: also write pictures to look at.
         batch_size: images run through the model at once.
         device: "cuda", "cpu", ...; None = a GPU if there is one.
-        overwrite: replace predictions that lie at `out`.
+        overwrite: replace predictions that lie at `out`. The same predictions again do nothing.
 
     Raises:
         OptionError: no image there.
@@ -80,13 +81,19 @@ def predict(
     files = find_images([str(item) for item in given], outside=Path(out))
     if not files:
         raise OptionError("no images", hint="give image files, folders or globs")
-    with store.stage_folder(out, stage="predict", overwrite=overwrite) as work:
-        segmenter = Segmenter(model, device=device, batch_size=batch_size)
-        made = _segment(segmenter, files, work, overlays=overlays)
-        failed = {p.image: p.problem for p in made if p.problem}
-        if len(failed) == len(files):
-            raise _unread(failed, files, "nothing was written")
-        _write(work, made, segmenter, overlays=overlays)
+    inputs = {"model": locate(model).digest, "images": store.digest_of([[str(f), _digest(f)] for f in files])}
+    settings = {"overlays": overlays}
+    same = None if overwrite else _same(Path(out), store.fingerprint("predict", inputs, settings))
+    if same is None:
+        with store.stage_folder(out, stage="predict", overwrite=overwrite) as work:
+            segmenter = Segmenter(model, device=device, batch_size=batch_size)
+            made = _segment(segmenter, files, work, overlays=overlays)
+            failed = {p.image: p.problem for p in made if p.problem}
+            if len(failed) == len(files):
+                raise _unread(failed, files, "nothing was written")
+            _write(work, made, segmenter.labels, inputs=inputs, settings=settings)
+    else:
+        failed = same.summary["failed"]
     if failed:
         raise _unread(failed, files, f"the others are in {out}")
     return PredictRecord(
@@ -95,7 +102,27 @@ def predict(
         images=len(files),
         failed=failed,
         seconds=round(time.perf_counter() - started, 1),
+        unchanged=same is not None,
     )
+
+
+def _digest(file: Path) -> str:
+    """The digest of a file, "" if it cannot be read: that is said later, with its reason."""
+    try:
+        return store.sha256_file(file)
+    except OSError:
+        return ""
+
+
+def _same(out: Path, wanted: str) -> store.Manifest | None:
+    """The manifest at `out` if it is of the very same predictions, and nothing of it is gone."""
+    try:
+        manifest = store.read_manifest(out, "predict")
+    except LabelsyncError:
+        return None
+    files = ((out / name, entry.size) for name, entry in manifest.files.items())
+    whole = all(path.is_file() and path.stat().st_size == size for path, size in files)
+    return manifest if whole and manifest.fingerprint == wanted else None
 
 
 def _unread(failed: Mapping[str, str], files: Sequence[Path], rest: str) -> SamplesFailed:
@@ -162,18 +189,18 @@ def _read(file: Path) -> _Image:
     return _Image(decode_image(data), store.sha256(data))
 
 
-def _write(work: Path, made: Sequence[Prediction], segmenter: Segmenter, *, overlays: bool) -> None:
+def _write(
+    work: Path,
+    made: Sequence[Prediction],
+    labels: LabelMap,
+    *,
+    inputs: Mapping[str, str],
+    settings: Mapping[str, Any],
+) -> None:
     """id2label.json, predictions.jsonl and, last, the manifest."""
-    labels = segmenter.labels
     store.write_text(work / "id2label.json", labels.id2label_json())
     lines = (json.dumps({k: v for k, v in asdict(p).items() if v}, ensure_ascii=False) for p in made)
     store.write_text(work / "predictions.jsonl", "".join(f"{line}\n" for line in lines))
     failed = {p.image: p.problem for p in made if p.problem}
-    store.write_manifest(
-        work,
-        "predict",
-        inputs={"model": segmenter.loaded.digest, "images": store.digest_of([p.sha256 for p in made])},
-        settings={"overlays": overlays},
-        summary={"images": len(made), "failed": failed},
-        labels=labels,
-    )
+    summary = {"images": len(made), "failed": failed}
+    store.write_manifest(work, "predict", inputs=inputs, settings=settings, summary=summary, labels=labels)

@@ -1,53 +1,36 @@
 """`evaluate`: a model against the labels of a split. Streams: counts are kept, never a logit or a map."""
 
 import json
-import math
 import re
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from tqdm import tqdm
-
 from labelsync import store
-from labelsync.dataset.load import load
-from labelsync.errors import BitmapError, DatasetError, ModelError
-from labelsync.evaluation.confusion import Counts, areas, confusion, zeros
-from labelsync.evaluation.on_device import confusion_on_device
-from labelsync.evaluation.scores import Scores, scores, scores_of_areas
+from labelsync.dataset.load import LabeledDataset, load
+from labelsync.errors import LabelsyncError, ModelError, OptionError
+from labelsync.evaluation.bootstrap import intervals, require_resamples, resampled
+from labelsync.evaluation.boundary import WIDTH
+from labelsync.evaluation.figures import HEADLINES, PER_CLASS, Figures
+from labelsync.evaluation.gates import check_gates, read_gates, require_gates, with_slices
+from labelsync.evaluation.groups import NEAR_FIELD, Groups, check_near_field, groups_for
+from labelsync.evaluation.measure import tally_rows
+from labelsync.evaluation.safety import SafetyMeasure, safety_ratios, safety_scores
+from labelsync.evaluation.slices import Describer, slice_scores
+from labelsync.evaluation.tally import Tally, write_tally
 from labelsync.evaluation.worst import write_worst
 from labelsync.labels import LabelMap
-from labelsync.model.ahead import load_ahead
 from labelsync.model.load import load_model
 from labelsync.model.segmenter import Segmenter
-from labelsync.pixels.image import decode_image
-from labelsync.pixels.semantic import decode_semantic
+from labelsync.model.source import locate
 from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
+from labelsync.records.text import from_json, to_json
+from labelsync.store import Manifest
 
-Pair = tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]  # image and label
-
-
-@dataclass(frozen=True, eq=False)
-class ImageScores:
-    """Scores of one image.
-
-    Attributes:
-        pixels: labelled pixels.
-        areas: (3, K) int64 pixel counts per class (intersection, predicted, labelled): any score of any set of images
-            can be had from their sum.
-    """
-
-    name: str
-    uuid: str
-    pixels: int
-    areas: Counts
-    mean_iou: float
-    overall_accuracy: float
+EVALUATION = "evaluation.json"
 
 
 def evaluate(
@@ -59,111 +42,114 @@ def evaluate(
     batch_size: int = 8,
     device: str | None = None,
     align: bool = False,
+    renamed: Sequence[str] = (),
+    by: Sequence[str] = (),
+    boundary: float = WIDTH,
+    resamples: int = 1000,
+    groups: str | Path | None = None,
+    near_field: Sequence[float] = NEAR_FIELD,
+    gate: Sequence[str] = (),
+    gates: str | Path | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    id2label: str | Path | None = None,
+    keep_zero: bool = False,
+    config: str | None = None,
     overwrite: bool = False,
 ) -> EvaluateRecord:
     """Score a model on the labels of a split, at their own resolution.
 
-    Leaves a folder with evaluation.json (scores and classes), confusion.json, images.jsonl (one line per image) and
-    worst/ (pictures of the images with the lowest mean IoU).
+    Leaves a folder with evaluation.json (scores and classes), confusion.json, images.jsonl and counts.npz (counts of
+    every image, see `labelsync.evaluation.tally`) and worst/ (pictures of the images with the lowest mean IoU).
 
     Args:
         model: a model folder or a Hub id "user/name[@revision]".
-        dataset: a dataset folder or a Hub id.
+        dataset: a dataset folder or a Hub id; a foreign one will do, as `load` reads it.
         split: name of the split.
         out: folder to leave; None = ./<model>-<split>-evaluation.
         batch_size: images run through the model at once.
         device: "cuda", "cpu", ...; None = a GPU if there is one.
         align: score although model and dataset do not have the same classes, matched by name. Classes that the model
             lacks then count as missed, and what it says beyond the dataset's classes as wrong.
-        overwrite: replace an evaluation that lies at `out`.
+        renamed: "OLD=NEW", where the dataset calls a class NEW that the model knows as OLD, as after a rename of a
+            category on Segments.ai.
+        by: score parts of the images too: "group", or "metadata.KEY" for each value of a Segments.ai metadata key.
+        boundary: width of the band of the boundary IoU, as a share of the image's diagonal.
+        resamples: draws of the bootstrap behind the 95 % intervals; 0 = none. It draws the dataset's groups, or images
+            where it has none.
+        groups: a TOML file that says what classes mean to a robot, for the safety figures: lists walkable, obstacle,
+            road, other, and curb; None = those of the 35 sidewalk classes, without which there are no such figures.
+        near_field: the trapezoid in front of the robot: width at the image's lower edge, at its own upper edge, and
+            height, as shares of the image.
+        gate: thresholds as "mean_iou >= 0.55"; any figure of evaluation.json, "iou.CLASS", "mean_iou[weather=rain]".
+        gates: a TOML file with more of them, gates = ["mean_iou >= 0.55", ..].
+        image_column, label_column, id2label, keep_zero, config: of a foreign dataset, as for `load`.
+        overwrite: replace an evaluation that lies at `out`. The same evaluation again does nothing.
 
     Raises:
         ModelNotFound, ModelError, DatasetNotFound, DatasetError: something is missing or does not fit.
+        OptionError: a value that cannot be used.
         OutputExists: `out` is not empty.
+        GateFailed: a gate is not met. The folder is left, and the error carries the record.
     """
     started = time.perf_counter()
-    data = load(dataset)
-    rows = data.splits[split]
-    with store.stage_folder(out or default_out(model, split), stage="evaluate", overwrite=overwrite) as work:
-        loaded = load_model(model, device=device)
-        _require_classes(loaded.labels, data.labels, align=align, names=(loaded.source, data.source))
-        segmenter = Segmenter(loaded, batch_size=batch_size, labels=data.labels)
-        total, images = count(segmenter, rows, data.labels, progress=f"evaluate {split}")
-        found = scores(total)
-        summary = _summary(found, data.labels, images)
-        about = {
-            "model": short_name(model),
-            "model_digest": loaded.digest,
-            "dataset": short_name(dataset),
-            "dataset_digest": data.digest,
-            "dataset_revision": data.revision,
-            "release": data.release,
-            "split": split,
-        }
-        _write(work, about | summary, total, images, data.labels)
-        write_worst(work / "worst", segmenter, rows, images, data.labels)
-        manifest = store.write_manifest(
-            work,
-            "evaluate",
-            inputs={"model": loaded.digest, "dataset": data.digest},
-            settings={"split": split, "align": align},
-            summary=summary,
-            labels=data.labels,
-        )
-    return EvaluateRecord(
-        path=str(out or default_out(model, split)),
-        model=str(model),
-        dataset=str(dataset),
-        dataset_digest=data.digest,
-        split=split,
-        **summary,
-        seconds=round(time.perf_counter() - started, 1),
-        digest=manifest.digest,
+    _require_range(boundary=boundary, resamples=resamples)
+    stated = read_gates(gate, gates)
+    path = Path(out or default_out(model, split))
+    data = load(
+        dataset,
+        image_column=image_column,
+        label_column=label_column,
+        id2label=id2label,
+        keep_zero=keep_zero,
+        config=config,
     )
+    rows = data.splits[split]
+    describer = Describer(data, by)
+    meanings = groups_for(data.labels.names, groups)
+    near = check_near_field(near_field)
+    settings = Settings(
+        split, align, tuple(sorted(set(renamed))), tuple(sorted(set(by))), boundary, resamples, meanings, near
+    )
+    inputs = {"model": locate(model).digest, "dataset": data.digest}
+    manifest = None if overwrite else _same(path, store.fingerprint("evaluate", inputs, asdict(settings)))
+    unchanged = manifest is not None
+    if manifest is None:
+        with store.stage_folder(path, stage="evaluate", overwrite=overwrite) as work:
+            segmenter = _segmenter(model, data, settings, device=device, batch_size=batch_size)
+            tally = _tally(segmenter, rows, data.labels, describer, settings)
+            summary = _summary(tally, data.labels, settings, unit=describer.unit)
+            summary["lacking"] = list(segmenter.lacking)
+            _write(work, _about(model, dataset, data, inputs) | {"split": split} | summary, tally, data.labels)
+            write_worst(work / "worst", segmenter, rows, tally, data.labels)
+            manifest = store.write_manifest(
+                work,
+                "evaluate",
+                inputs=inputs,
+                settings=asdict(settings),
+                summary=_short(summary),
+                labels=data.labels,
+            )
+    here: dict[str, Any] = {"path": str(path), "model": str(model), "dataset": str(dataset), "unchanged": unchanged}
+    record = _record(path, manifest, here | {"seconds": round(time.perf_counter() - started, 1)})
+    results = check_gates(stated, figures_of(record))
+    record = replace(record, gates=results)
+    require_gates(results, record)
+    return record
 
 
-def count(
-    segmenter: Segmenter, rows: Sequence[Row], labels: LabelMap, *, progress: str = ""
-) -> tuple[Counts, list[ImageScores]]:
-    """Confusion counts of all rows, and the scores of each, in order.
+@dataclass(frozen=True)
+class Settings:
+    """What shapes an evaluation beside the model and the dataset: the settings of its manifest."""
 
-    Args:
-        segmenter: answers in the disk ids of `labels`.
-        progress: title of a progress bar; empty = none.
-
-    Raises:
-        DatasetError: rows that cannot be scored, all of them in `details`: no image, no label, a label of another
-            size than its image, or one with ids that `labels` does not have.
-    """
-    total = zeros(labels.num_labels)
-    images: list[ImageScores] = []
-    problems: list[str] = []
-    with tqdm(total=len(rows), desc=progress, unit="image", disable=None if progress else True) as bar:
-        for batch in load_ahead(rows, lambda row: _decode(row, labels), batch_size=segmenter.batch_size):
-            problems += [f"{loading.item.name}: {loading.problem}" for loading in batch if loading.problem]
-            if not problems:  # with a problem the rest is only looked through, to name all problems at once
-                pairs = [loading.value for loading in batch if loading.value]
-                found = _counts(segmenter, pairs, labels, on_device=segmenter.device.type != "cpu")
-                for loading, counts in zip(batch, found, strict=True):
-                    total += counts
-                    images.append(_image_scores(loading.item, counts))
-            bar.update(len(batch))
-    if problems:
-        more = f" (and {len(problems) - 1} more samples)" if len(problems) > 1 else ""
-        raise DatasetError(
-            f"cannot score sample {problems[0]}{more}", hint="convert the release again", details=problems
-        )
-    return total, images
-
-
-def _counts(segmenter: Segmenter, pairs: Sequence[Pair], labels: LabelMap, *, on_device: bool) -> list[Counts]:
-    """Confusion counts of each image; `on_device` so that its class map never leaves a GPU."""
-    images = [image for image, _ in pairs]
-    if not on_device:
-        maps = segmenter.segment_batch(images)
-        return [confusion(label, said, labels.num_labels) for (_, label), said in zip(pairs, maps, strict=True)]
-    there = segmenter.segment_on_device(images)
-    return [confusion_on_device(label, said, labels.num_labels) for (_, label), said in zip(pairs, there, strict=True)]
+    split: str
+    align: bool
+    renamed: tuple[str, ...]
+    by: tuple[str, ...]
+    boundary: float
+    resamples: int
+    groups: Groups | None
+    near_field: tuple[float, float, float]
 
 
 def default_out(model: str | Path, split: str) -> Path:
@@ -178,12 +164,67 @@ def short_name(source: str | Path) -> str:
     return path.resolve().name if path.exists() or isinstance(source, Path) else str(source)
 
 
+def figures_of(record: EvaluateRecord) -> dict[str, float | None]:
+    """Every figure of an evaluation by the name that gates use."""
+    figures = {name: getattr(record, name) for name in HEADLINES}
+    for kind in PER_CLASS:
+        figures |= {f"{kind}.{name}": value for name, value in getattr(record, f"per_category_{kind}").items()}
+    if record.safety is not None:
+        figures |= record.safety.figures
+    return with_slices(figures, record.slices)
+
+
 # -------------------------------------------------------------------- what is scored
 
 
-def _require_classes(model: LabelMap, dataset: LabelMap, *, align: bool, names: tuple[str, str]) -> None:
+def _require_range(*, boundary: float, resamples: int) -> None:
+    if not 0 < boundary < 1:
+        raise OptionError(f"--boundary is {boundary:g}", hint="it is a share of the image's diagonal, as 0.005")
+    require_resamples(resamples)
+
+
+def _segmenter(
+    model: str | Path, data: LabeledDataset, settings: Settings, *, device: str | None, batch_size: int
+) -> Segmenter:
+    """The model, answering in the dataset's classes."""
+    loaded = load_model(model, device=device)
+    new_names = _renames(settings.renamed, loaded.names, data.labels.names)
+    loaded = replace(loaded, names=tuple(new_names.get(name, name) for name in loaded.names))
+    ours = [new_names.get(name, name) for name in loaded.labels.names]
+    _require_classes(ours, data.labels.names, align=settings.align, names=(loaded.source, data.source))
+    return Segmenter(loaded, batch_size=batch_size, labels=data.labels)
+
+
+def _renames(renamed: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> dict[str, str]:
+    """The model's name of a class -> the dataset's. Raises OptionError for a name that one of them does not have."""
+    pairs = [text.partition("=") for text in renamed]
+    for (old, equals, new), text in zip(pairs, renamed, strict=True):
+        if not equals or old not in ours or new not in theirs:
+            raise OptionError(
+                f"--renamed {text!r} says nothing here",
+                hint="write OLD=NEW, a class of the model and what the dataset calls it",
+            )
+    return {old: new for old, _, new in pairs}
+
+
+def _tally(
+    segmenter: Segmenter, rows: Sequence[Row], labels: LabelMap, describer: Describer, settings: Settings
+) -> Tally:
+    safety = SafetyMeasure(settings.groups, labels.names, settings.near_field) if settings.groups else None
+    return tally_rows(
+        segmenter,
+        rows,
+        labels,
+        describer.facts,
+        boundary=settings.boundary,
+        safety=safety,
+        progress=f"evaluate {settings.split}",
+    )
+
+
+def _require_classes(model: Sequence[str], dataset: Sequence[str], *, align: bool, names: tuple[str, str]) -> None:
     """Raises ModelError unless both have the same class names, in any order, or `align` is set and some are shared."""
-    ours, theirs = set(model.names), set(dataset.names)
+    ours, theirs = set(model), set(dataset)
     if ours == theirs or (align and ours & theirs):
         return
     sides = [
@@ -203,72 +244,72 @@ def _shortened(text: str, limit: int = 120) -> str:
     return text if len(text) <= limit else text[:limit] + " ..."
 
 
-def _decode(row: Row, labels: LabelMap) -> tuple[npt.NDArray[np.uint8], npt.NDArray[Any]]:
-    """(H, W, 3) image and (H, W) label of one row, checked against each other and the map."""
-    image = decode_image(row.image)
+def _same(out: Path, wanted: str) -> Manifest | None:
+    """The manifest at `out` if it is of the very same evaluation, and nothing of it is gone."""
     try:
-        label = decode_semantic(row.label)
-    except BitmapError as e:
-        raise BitmapError(f"its label: {e.message}") from None
-    if label.shape != image.shape[:2]:
-        sizes = [f"{w}x{h}" for h, w in (image.shape[:2], label.shape)]
-        raise BitmapError(f"the image is {sizes[0]} and its label {sizes[1]}")
-    if (top := int(label.max(initial=0))) > labels.num_labels:
-        raise BitmapError(f"the label has class id {top}, the classes are 0 to {labels.num_labels}")
-    return image, label
+        manifest = store.read_manifest(out, "evaluate")
+    except LabelsyncError:
+        return None
+    sizes = {name: entry.size for name, entry in manifest.files.items()}
+    whole = all((out / name).is_file() and (out / name).stat().st_size == size for name, size in sizes.items())
+    return manifest if whole and manifest.fingerprint == wanted else None
 
 
 # -------------------------------------------------------------------- what is written
 
 
-def _image_scores(row: Row, counts: Counts) -> ImageScores:
-    pixels = areas(counts)
-    found = scores_of_areas(pixels)
-    return ImageScores(row.name, row.uuid, int(counts.sum()), pixels, found.mean_iou, found.overall_accuracy)
-
-
-def _summary(found: Scores, labels: LabelMap, images: Sequence[ImageScores]) -> dict[str, Any]:
+def _summary(tally: Tally, labels: LabelMap, settings: Settings, *, unit: str) -> dict[str, Any]:
     """The numbers of the record, the manifest and evaluation.json; NaN is None."""
+    ratios = safety_ratios(tally, settings.groups, labels.names) if settings.groups else {}
+    figures = Figures(tally, labels.names, ratios)
+    whole = figures.whole()
+    drawn, resamples = [image.group for image in tally.images], settings.resamples
+    numbers = {
+        "images": len(tally.images),
+        "pixels": int(tally.areas[:, 2].sum()),
+        **{name: whole[name] for name in HEADLINES},
+        **{f"per_category_{kind}": {n: whole[f"{kind}.{n}"] for n in labels.names} for kind in PER_CLASS},
+        "boundary_width": settings.boundary,
+        "safety": safety_scores(tally, whole, ratios, settings.groups) if settings.groups else None,
+        "intervals": intervals(figures, drawn, resamples=resamples),
+        "resampled": resampled(drawn, unit, resamples=resamples),
+        "slices": slice_scores(tally, figures, resamples=resamples),
+    }
+    plain: dict[str, Any] = json.loads(to_json(numbers))
+    return plain
+
+
+def _about(model: str | Path, dataset: str | Path, data: LabeledDataset, inputs: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "images": len(images),
-        "pixels": sum(i.pixels for i in images),
-        "mean_iou": _known(found.mean_iou),
-        "mean_accuracy": _known(found.mean_accuracy),
-        "overall_accuracy": _known(found.overall_accuracy),
-        "per_category_iou": _by_name(labels, found.per_category_iou),
-        "per_category_accuracy": _by_name(labels, found.per_category_accuracy),
+        "model": short_name(model),
+        "model_digest": inputs["model"],
+        "dataset": short_name(dataset),
+        "dataset_digest": inputs["dataset"],
+        "dataset_revision": data.revision,
+        "release": data.release,
     }
 
 
-def _write(
-    work: Path, evaluation: dict[str, Any], total: Counts, images: Sequence[ImageScores], labels: LabelMap
-) -> None:
-    store.write_text(work / "evaluation.json", _json(evaluation, indent=2))
+def _write(work: Path, evaluation: dict[str, Any], tally: Tally, labels: LabelMap) -> None:
+    store.write_text(work / EVALUATION, _json(evaluation, indent=2))
     columns = list(labels.id2label.values())
-    store.write_text(
-        work / "confusion.json", _json({"rows": columns[1:], "columns": columns, "counts": total.tolist()})
-    )
-    store.write_text(work / "images.jsonl", "".join(_json(_line(image)) for image in images))
+    counts = {"rows": columns[1:], "columns": columns, "counts": tally.confusion.tolist()}
+    store.write_text(work / "confusion.json", _json(counts))
+    write_tally(work, tally)
 
 
-def _line(image: ImageScores) -> dict[str, Any]:
-    """One image as JSON: `areas` has disk id -> [intersection, predicted, labelled] for the classes that occur."""
-    return {
-        "name": image.name,
-        "uuid": image.uuid,
-        "pixels": image.pixels,
-        "mean_iou": _known(image.mean_iou),
-        "overall_accuracy": _known(image.overall_accuracy),
-        "areas": {str(i): column.tolist() for i, column in enumerate(image.areas.T, 1) if column.any()},
-    }
+def _short(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """What of it the manifest repeats."""
+    names = ("images", "pixels", *HEADLINES, *(f"per_category_{kind}" for kind in PER_CLASS), "resampled", "lacking")
+    return {name: summary[name] for name in names}
 
 
-def _by_name(labels: LabelMap, values: npt.NDArray[np.float64]) -> dict[str, float | None]:
-    return {name: _known(float(value)) for name, value in zip(labels.names, values, strict=True)}
-
-
-def _known(value: float) -> float | None:
-    return None if math.isnan(value) else value
+def _record(folder: Path, manifest: Manifest, here: Mapping[str, Any]) -> EvaluateRecord:
+    """The record of an evaluation, made just now or found; `here` = what depends on this call."""
+    found = json.loads((folder / EVALUATION).read_bytes())
+    names = {field.name for field in fields(EvaluateRecord)}
+    known = {name: value for name, value in found.items() if name in names}
+    return from_json(EvaluateRecord, _json(known | dict(here) | {"digest": manifest.digest}), where=EVALUATION)
 
 
 def _json(value: Any, *, indent: int | None = None) -> str:

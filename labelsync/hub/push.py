@@ -87,7 +87,7 @@ def push(
     return _record(repo, revision, tag, outcome, read)
 
 
-def move_tag(repo_id: str, tag: str, *, to: str, kind: str = "model") -> tuple[str, bool]:
+def retag(repo_id: str, tag: str, *, to: str, kind: str = "model") -> tuple[str, bool]:
     """Put a tag where another revision is, wherever it was before.
 
     Args:
@@ -189,7 +189,7 @@ def _put_tag(repo: HubRepo, tag: str, commit: str, publication: Publication, *, 
     if tagged and not move:
         return
     if move:
-        move_tag(repo.repo_id, tag, to=commit, kind=repo.kind)
+        retag(repo.repo_id, tag, to=commit, kind=repo.kind)
         return
     repo.create_tag(tag, commit)
     if repo.head(tag) != commit and not publication.is_content_of(snapshot(repo, tag)):

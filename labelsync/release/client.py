@@ -79,6 +79,24 @@ def fetch_release(dataset: str, release: str, *, wait: float) -> bytes:
             ) from None
 
 
+def newest_release(dataset: str) -> str:
+    """The name of the release of "owner/name" that was made last; one that FAILED is passed over.
+
+    Raises:
+        AuthError, ServiceError: as `fetch_release`.
+        ReleaseNotFound: no such dataset, or it has no release.
+    """
+    url = _api_url()
+    client = _connect(url)
+    try:
+        found = [r for r in _get_releases(client, dataset, url=url) if r.status != "FAILED"]
+    finally:
+        client.close()
+    if not found:
+        raise ReleaseNotFound(f"dataset {dataset} has no release", hint="make one on Segments.ai")
+    return str(max(found, key=lambda r: str(r.created_at)).name)
+
+
 class SignedUrls:
     """Signs the image URLs of a customer's private bucket, by asking Segments.ai for the sample: `signed(url)`.
 
@@ -217,16 +235,20 @@ def _get_release(client: _Client, dataset: str, release: str, *, url: str) -> An
     except Exception as e:  # noqa: BLE001
         if not _is_missing(e):
             raise _sorted(e, url) from None
+    names = [r.name for r in _get_releases(client, dataset, url=url)]
+    has = ", ".join(repr(n) for n in names[-10:]) or "none"
+    raise ReleaseNotFound(f"dataset {dataset} has no release {release!r}", hint=f"its releases: {has}") from None
+
+
+def _get_releases(client: _Client, dataset: str, *, url: str) -> list[Any]:
     try:
-        names = [r.name for r in client.get_releases(_quoted(dataset))]
+        return list(client.get_releases(_quoted(dataset)))
     except Exception as e:  # noqa: BLE001
         if not _is_missing(e):
             raise _sorted(e, url) from None
         raise ReleaseNotFound(
             f"no dataset {dataset} on {shown(url)}, or the key may not see it", hint="check owner and name"
         ) from None
-    has = ", ".join(repr(n) for n in names[-10:]) or "none"
-    raise ReleaseNotFound(f"dataset {dataset} has no release {release!r}", hint=f"its releases: {has}") from None
 
 
 def _quoted(dataset: str) -> str:

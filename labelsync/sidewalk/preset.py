@@ -62,6 +62,9 @@ GROUPS: dict[str, tuple[str, ...]] = {
 }
 """Group -> class names; every class but "unlabeled" is in exactly one group."""
 
+CURB: tuple[str, ...] = ("flat-curb",)
+"""Classes whose being missed costs a robot a wheel; they are in a group as well."""
+
 
 def categories(*names: str) -> tuple[Category, ...]:
     """The categories of those names, in the order of their numbers. Raises KeyError for an unknown name."""

@@ -10,7 +10,7 @@ import enum
 import json
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from transformers import TrainingArguments
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
 from labelsync.errors import OptionError
-from labelsync.training.recipe import Recipe, Schedule
+from labelsync.training.knobs import Recipe
 
 # Fields that have a flag of their own.
 _FLAGS = {
@@ -28,11 +28,12 @@ _FLAGS = {
     "per_device_train_batch_size": "--batch-size",
     "learning_rate": "--learning-rate",
     "seed": "--seed",
+    "report_to": "--report-to",
     "resume_from_checkpoint": "--resume",
     "overwrite_output_dir": "--overwrite",
 }
 
-_BY_PUSH = "a model is published by labelsync push, whole and verified"
+_BY_PUSH = "a model is published by --push-to-hub or labelsync push, whole and verified"
 _BEST = "the best model by mean_iou on the validation split is always the one that is kept"
 _SAME_RUN = "a resumed run would not be the same run"
 _ORDER = "the order of the samples comes from --seed"
@@ -43,7 +44,8 @@ _NOTHING = "it has no effect here"
 
 REFUSED: Mapping[str, str] = {
     "hub_token": "it would be written to disk in clear; set HF_TOKEN instead",
-    **dict.fromkeys(("push_to_hub", "hub_model_id", "hub_strategy", "hub_private_repo"), _BY_PUSH),
+    "push_to_hub": "use --push-to-hub, which sends whole and verified models and no arguments",
+    **dict.fromkeys(("hub_model_id", "hub_strategy", "hub_private_repo"), _BY_PUSH),
     **dict.fromkeys(("hub_always_push", "hub_revision", "push_to_hub_token", "push_to_hub_model_id"), _BY_PUSH),
     "remove_unused_columns": "the rows are labelsync's own and hold nothing unused",
     **dict.fromkeys(("load_best_model_at_end", "metric_for_best_model", "greater_is_better"), _BEST),
@@ -61,6 +63,8 @@ REFUSED: Mapping[str, str] = {
     "enable_jit_checkpoint": "Ctrl-C already leaves a checkpoint",
 }
 
+_REMEDY = "change --set, --report-to or the recipe"
+
 # Values that would leave no best model or nothing to resume from.
 _REFUSED_VALUES = {
     ("eval_strategy", "no"): "without evaluation there is no best model to keep",
@@ -71,17 +75,10 @@ _REFUSED_VALUES = {
 # Fields that change speed, logging or disk use, and not what is learned.
 _FREE = (
     *("dataloader_num_workers", "dataloader_pin_memory", "dataloader_persistent_workers", "dataloader_prefetch_factor"),
-    *("dataloader_multiprocessing_context", "save_total_limit", "report_to", "run_name", "project", "log_level"),
+    *("dataloader_multiprocessing_context", "save_total_limit", "run_name", "project", "log_level"),
     *("log_level_replica", "log_on_each_node", "ddp_timeout", "skip_memory_metrics", "trackio_space_id"),
     *("trackio_bucket_id", "trackio_static_space_id", "per_device_eval_batch_size"),
 )
-
-_SCHEDULES: Mapping[Schedule, dict[str, Any]] = {
-    "polynomial": {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 0.0, "power": 1.0}},
-    "linear": {"lr_scheduler_type": "linear"},
-    "cosine": {"lr_scheduler_type": "cosine"},
-    "constant": {"lr_scheduler_type": "constant_with_warmup"},
-}
 
 
 def parse_set(items: Iterable[str]) -> dict[str, Any]:
@@ -109,27 +106,28 @@ def result_settings(parsed: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def training_arguments(
-    recipe: Recipe, parsed: Mapping[str, Any], *, checkpoints: Path, seed: int, loaders: int
+    recipe: Recipe,
+    parsed: Mapping[str, Any],
+    *,
+    checkpoints: Path,
+    seed: int,
+    loaders: int,
+    report_to: Sequence[str] = (),
 ) -> TrainingArguments:
     """The Trainer's arguments: what labelsync holds, over `--set`, over the recipe.
 
     Raises:
         OptionError: transformers refuses a value or a combination (bf16 where there is none, a missing tracker).
     """
-    on_gpu = torch.cuda.is_available()
     workers = int(parsed.get("dataloader_num_workers", loaders))
     offered: dict[str, Any] = {
-        "weight_decay": recipe.weight_decay,
-        "warmup_steps": recipe.warmup,  # below 1 it is a share of the steps
+        **_of_recipe(recipe),
         "logging_steps": 10,
-        "eval_strategy": "epoch",
-        "save_strategy": "epoch",
-        "report_to": "none",
         "save_total_limit": 2,
         "dataloader_num_workers": workers,
         "dataloader_persistent_workers": workers > 0,
-        "dataloader_pin_memory": on_gpu,
-        **({} if "lr_scheduler_type" in parsed else _SCHEDULES[recipe.schedule]),
+        "dataloader_pin_memory": torch.cuda.is_available(),
+        **({} if "lr_scheduler_type" in parsed else schedule(recipe)),
         **parsed,
     }
     held = {
@@ -138,6 +136,7 @@ def training_arguments(
         "per_device_train_batch_size": recipe.batch_size,
         "learning_rate": recipe.learning_rate,
         "seed": seed,
+        "report_to": list(report_to) or "none",
         "remove_unused_columns": False,
         "push_to_hub": False,
         # Not load_best_model_at_end: it would tie the save steps to the evaluation steps. The best one is loaded by us.
@@ -150,8 +149,51 @@ def training_arguments(
         for tracker in get_reporting_integration_callbacks(arguments.report_to):
             tracker()  # as the Trainer will, when it is too late to leave an earlier run alone
     except (ValueError, TypeError, ImportError, RuntimeError) as e:
-        raise OptionError(f"transformers refuses these settings: {_line(e)}", hint="change --set") from None
+        raise OptionError(f"transformers refuses these settings: {_line(e)}", hint=_REMEDY) from None
     return arguments
+
+
+def schedule(recipe: Recipe) -> dict[str, Any]:
+    """The fields that make the recipe's schedule. transformers has no steps: the Trainer of ours knows their keys."""
+    match recipe.schedule:
+        case "polynomial":
+            return {"lr_scheduler_type": "polynomial", "lr_scheduler_kwargs": {"lr_end": 0.0, "power": recipe.power}}
+        case "step":
+            steps = {"step_epochs": recipe.step_epochs, "gamma": recipe.gamma}
+            return {"lr_scheduler_type": "constant_with_warmup", "lr_scheduler_kwargs": steps}
+        case "constant":
+            return {"lr_scheduler_type": "constant_with_warmup"}
+        case _:
+            return {"lr_scheduler_type": recipe.schedule}
+
+
+def _of_recipe(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's knobs that are fields of the Trainer's arguments."""
+    fields: dict[str, Any] = {
+        "weight_decay": recipe.weight_decay,
+        "warmup_steps": recipe.warmup,  # below 1 it is a share of the steps
+        "eval_strategy": "epoch",
+        "save_strategy": "epoch",
+        "gradient_accumulation_steps": recipe.accumulate,
+        "label_smoothing_factor": recipe.loss.smoothing,
+    }
+    if recipe.steps:
+        fields["max_steps"] = recipe.steps
+    if recipe.evaluations:
+        every = 1 / recipe.evaluations if recipe.evaluations > 1 else 1 - 1e-9  # below 1 it is a share of the steps
+        fields |= {"eval_strategy": "steps", "save_strategy": "steps", "eval_steps": every, "save_steps": every}
+    if recipe.optimizer == "sgd":
+        fields |= {"optim": "sgd", "optim_args": f"momentum={recipe.momentum}"}
+    if recipe.precision != "float32":
+        bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and _computes_in_bf16())
+        fields |= {"bf16": bf16, "fp16": recipe.precision == "fp16"}
+    if recipe.compile:
+        fields["torch_compile"] = True
+    return fields
+
+
+def _computes_in_bf16() -> bool:
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _require_allowed(name: str) -> None:

@@ -7,7 +7,7 @@ loading processes vary a sample in the same way; `apply` has no randomness.
 import hashlib
 import math
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,12 @@ import torch
 
 from labelsync.model.preprocess import resize_interleaved
 from labelsync.training.color import vary_color
-from labelsync.training.recipe import Augment
+from labelsync.training.knobs import Augment
 
 RGB = tuple[int, int, int]
+
+_TRIES = 10  # places of a crop
+_COUNTED = 128  # rows and columns that a crop's classes are counted on
 
 
 @dataclass(frozen=True)
@@ -30,6 +33,7 @@ class Draw:
         scale, aspect: zoom, and the factor on the crop's width over its height.
         top, left: where in the free room the crop lies, 0..1.
         color: (index into brightness, contrast, saturation, hue; value), in the order of application.
+        others: further places (top, left), should the first not do.
     """
 
     flip: bool = False
@@ -38,12 +42,17 @@ class Draw:
     top: float = 0.5
     left: float = 0.5
     color: tuple[tuple[int, float], ...] = ()
+    others: tuple[tuple[float, float], ...] = ()
+
+
+def generator(key: str) -> random.Random:
+    """Random numbers that depend on `key` alone."""
+    return random.Random(int.from_bytes(hashlib.sha256(key.encode()).digest()))  # noqa: S311 - not for secrets
 
 
 def draw(augment: Augment, *, seed: int, epoch: int, index: int) -> Draw:
     """The variation of sample `index` in `epoch`. Only `random.Random.random`, whose numbers Python guarantees."""
-    key = hashlib.sha256(f"labelsync augment {seed} {epoch} {index}".encode()).digest()
-    uniform = random.Random(int.from_bytes(key)).random  # noqa: S311 - not for secrets
+    uniform = generator(f"labelsync augment {seed} {epoch} {index}").random
 
     def between(low: float, high: float) -> float:
         return low + (high - low) * uniform()
@@ -56,7 +65,52 @@ def draw(augment: Augment, *, seed: int, epoch: int, index: int) -> Draw:
     widths = (augment.brightness, augment.contrast, augment.saturation, augment.hue)
     changes = [(uniform(), i, between(-w, w)) for i, w in enumerate(widths)]
     color = tuple((i, v if i == 3 else 1 + v) for _, i, v in sorted(changes) if widths[i])
-    return Draw(flip, scale, aspect, top, left, color)
+    tries = _TRIES - 1 if augment.max_class_share < 1 else 0
+    others = tuple((uniform(), uniform()) for _ in range(tries))  # drawn last: the rest is the same without them
+    return Draw(flip, scale, aspect, top, left, color, others)
+
+
+def settled(drawn: Draw, label: npt.NDArray[Any], *, most: float) -> Draw:
+    """The draw with its crop where no class has more than the share `most` of the labelled pixels in it.
+
+    The first place that does is taken; where none of the ten does, the one in which the largest class is smallest.
+    This is `cat_max_ratio` of mmsegmentation's RandomCrop, which takes the last place then.
+
+    Args:
+        label: (H, W) disk ids. Shares are those of every n-th row and column, some 128 of each.
+    """
+    if not drawn.others:
+        return drawn
+    best, lowest = drawn, math.inf
+    for top, left in ((drawn.top, drawn.left), *drawn.others):
+        placed = replace(drawn, top=top, left=left)
+        ys, xs = _windows(placed, label.shape)
+        if lowest < math.inf and (ys, xs) == _windows(best, label.shape):
+            continue  # no room to move in
+        share = _largest_share(label[ys, xs])
+        if share <= most:
+            return placed
+        if share < lowest:
+            best, lowest = placed, share
+    return best
+
+
+def _largest_share(part: npt.NDArray[Any]) -> float:
+    """Share of the labelled pixels that the most frequent class has; 1 where none is labelled."""
+    rows, columns = (max(1, side // _COUNTED) for side in part.shape)
+    counts = np.bincount(part[::rows, ::columns].reshape(-1))[1:]
+    return float(counts.max() / counts.sum()) if counts.any() else 1.0
+
+
+def _windows(drawn: Draw, shape: tuple[int, ...]) -> tuple[slice, slice]:
+    """Rows and columns of the image that the crop shows."""
+    high, wide = _shares(drawn)
+    return _axis(shape[0], 1, high, drawn.top)[0].source, _axis(shape[1], 1, wide, drawn.left)[0].source
+
+
+def _shares(drawn: Draw) -> tuple[float, float]:
+    """Height and width of the crop as shares of the image's."""
+    return 1 / (drawn.scale * math.sqrt(drawn.aspect)), math.sqrt(drawn.aspect) / drawn.scale
 
 
 def apply(
@@ -124,7 +178,7 @@ class _Span:
 
 def _axes(shape: tuple[int, ...], size_hw: tuple[int, int], drawn: Draw) -> tuple[tuple[_Span, int], tuple[_Span, int]]:
     """The span along height and width, and how many pixels of the result it covers."""
-    high, wide = 1 / (drawn.scale * math.sqrt(drawn.aspect)), math.sqrt(drawn.aspect) / drawn.scale
+    high, wide = _shares(drawn)
     return _axis(shape[0], size_hw[0], high, drawn.top), _axis(shape[1], size_hw[1], wide, drawn.left)
 
 

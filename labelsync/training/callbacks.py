@@ -11,10 +11,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
 from transformers import IntervalStrategy, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from labelsync import store
+from labelsync.training.average import Average
 from labelsync.training.data import EpochSampler
 
 # The clock has no place in a file that is the same for the same run, and a resumed run is the same run.
@@ -33,6 +35,35 @@ class Epoch(TrainerCallback):
         """Steps done over steps per epoch, the last of an epoch counted whole."""
         steps = math.ceil(len(kwargs["train_dataloader"]) / args.gradient_accumulation_steps)
         self.sampler.epoch = state.global_step // steps
+
+
+class Averaging(TrainerCallback):
+    """Takes the weights of every step into their average."""
+
+    def __init__(self, average: Average) -> None:
+        self.average = average
+
+    def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """Before any evaluation or checkpoint of that step."""
+        self.average.update(state.global_step)
+
+
+class Patience(TrainerCallback):
+    """Ends the run after so many evaluations without a better mean IoU; the last of them is saved like any other."""
+
+    def __init__(self, evaluations: int) -> None:
+        self.evaluations = evaluations
+
+    def on_evaluate(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
+        """From the log, which a checkpoint holds, so that a resumed run ends where the uninterrupted one does."""
+        if is_used_up(state.log_history, patience=self.evaluations):
+            control.should_training_stop = True
+
+
+def is_used_up(history: Sequence[Mapping[str, Any]], *, patience: int) -> bool:
+    """Whether the last `patience` evaluations in the log gave no better mean IoU than those before; never at 0."""
+    scores = [-1.0 if math.isnan(e["eval_mean_iou"]) else e["eval_mean_iou"] for e in history if "eval_mean_iou" in e]
+    return 0 < patience <= len(scores) - 1 - scores.index(max(scores)) if scores else False
 
 
 class Progress(TrainerCallback):
@@ -90,13 +121,32 @@ class Flow(TrainerCallback):
     Ctrl-C ends the run after the step it is in, with a checkpoint; a second one ends it at once. Every checkpoint falls
     on a logged step and holds the evaluation that belongs to its step, so that a run which goes on from it logs the
     same losses and misses no evaluation.
+
+    Of several processes each gets the signal when it does; they stop after the same step, else one would wait for a
+    checkpoint and another for gradients.
     """
 
     def __init__(self) -> None:
         self.asked = False
+        self._group: Any = None
+
+    def on_train_begin(
+        self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any
+    ) -> None:
+        """A way to agree that does not wait for the GPU."""
+        if args.world_size > 1 and torch.distributed.is_initialized():
+            self._group = torch.distributed.new_group(backend="gloo")
+
+    def _agree(self) -> None:
+        """What one process was asked, all were."""
+        if self._group is not None:
+            flag = torch.tensor(int(self.asked))
+            torch.distributed.all_reduce(flag, op=torch.distributed.ReduceOp.MAX, group=self._group)
+            self.asked = bool(flag)
 
     def on_step_end(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """At the end of an epoch, the save is left to `on_epoch_end`, which comes with the evaluation."""
+        self._agree()
         if self.asked:
             control.should_save = control.should_training_stop = True
         if args.eval_strategy == IntervalStrategy.EPOCH and _ends(state):
@@ -109,7 +159,7 @@ class Flow(TrainerCallback):
         """An epoch that was cut off is not evaluated: the uninterrupted run does not do it there either."""
         if _ends(state):
             control.should_save = True
-        elif self.asked:
+        elif self.asked or control.should_training_stop:
             control.should_evaluate = control.should_save = False
         control.should_log = control.should_log or control.should_save
 

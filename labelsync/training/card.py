@@ -11,15 +11,14 @@ from jinja2 import Environment, StrictUndefined
 
 from labelsync.model.load import LoadedModel
 from labelsync.model.segmenter import Segmenter
-from labelsync.pixels.image import decode_image, encode_png
-from labelsync.pixels.overlay import overlay, panel
-from labelsync.pixels.semantic import decode_semantic
+from labelsync.pixels.image import encode_png
 from labelsync.records.release import Row
-from labelsync.training.recipe import Recipe, settings
+from labelsync.training.knobs import Recipe
+from labelsync.training.pictures import side_by_side
+from labelsync.training.recipe import settings
 
 OVERLAY = "overlay.png"
 
-_HEIGHT = 240  # pixels of the pictures in it
 _SCORES = ("mean_iou", "mean_accuracy", "overall_accuracy")
 
 
@@ -66,20 +65,7 @@ def model_card(
 
 def overlay_picture(loaded: LoadedModel, row: Row) -> bytes:
     """PNG of an image, its label and what the model says of it, with a legend of the classes in them."""
-    image, label = decode_image(row.image), decode_semantic(row.label)
-    prediction = Segmenter(loaded).segment(image)
-    labels = loaded.labels
-    shown = sorted({*label.ravel().tolist(), *prediction.ravel().tolist()} - {0})
-    picture = panel(
-        [
-            ("image", image),
-            ("label", overlay(image, label, labels.colors)),
-            ("prediction", overlay(image, prediction, labels.colors)),
-        ],
-        [(labels.names[c - 1], labels.classes[c - 1].color) for c in shown],
-        height=_HEIGHT,
-    )
-    return encode_png(picture)
+    return encode_png(side_by_side(Segmenter(loaded), row, loaded.labels, titles=("image", "label", "prediction")))
 
 
 def percent(value: float) -> str:

@@ -23,6 +23,7 @@ from labelsync.training.process import rank
 
 MARK = "complete.json"
 STATE = "trainer_state.json"
+RAW = "raw"  # of averaged weights: those that the optimiser moves
 _NAME = re.compile(r"checkpoint-(\d+)")
 
 
@@ -41,8 +42,8 @@ def checkpoints(root: Path) -> list[Path]:
 def mark_complete(folder: Path) -> None:
     """Write the mark: size and digest of every file that lies there now."""
     files = {
-        p.name: {"size": p.stat().st_size, "sha256": store.sha256_file(p)}
-        for p in sorted(folder.iterdir())
+        p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": store.sha256_file(p)}
+        for p in sorted(folder.rglob("*"))
         if p.is_file() and p.name != MARK
     }
     store.write_text(folder / MARK, json.dumps(files, indent=1) + "\n")
@@ -85,14 +86,15 @@ def rotate(root: Path, *, keep: int, best: int | None) -> None:
             shutil.rmtree(folder)
 
 
-def read_into(model: PreTrainedModel, folder: Path) -> None:
-    """Give `model` the weights of a checkpoint, every tensor of it.
+def read_into(model: PreTrainedModel, folder: Path, *, part: str = "") -> None:
+    """Give `model` the weights of a checkpoint (or of `part`, a folder in it), every tensor of it.
 
     Raises:
         ModelError: the checkpoint is not whole, of another model, or not what ends up in `model`.
     """
     if wrong := problem(folder):
         raise ModelError(f"checkpoint {folder} cannot be used: {wrong}", hint="train again with --overwrite")
+    folder = folder / part
     read, own = read_weights(folder).state_dict(), model.state_dict()
     other = sorted(
         k for k in read.keys() | own.keys() if k not in own or k not in read or own[k].shape != read[k].shape

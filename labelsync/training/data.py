@@ -18,9 +18,9 @@ from labelsync.labels import LabelMap
 from labelsync.pixels.image import Reduced, decode_image, decode_reduced
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.release import Row
-from labelsync.training.augment import RGB, apply, draw, largest_step
+from labelsync.training.augment import RGB, apply, draw, generator, largest_step, settled
 from labelsync.training.kept_images import KeptImages
-from labelsync.training.recipe import Augment
+from labelsync.training.knobs import Augment
 
 Key = tuple[int, int]
 Item = tuple[torch.Tensor, torch.Tensor]
@@ -57,13 +57,14 @@ class TrainingData(Dataset[Item | LabelsyncError]):
 
     def __getitem__(self, key: Key) -> Item | LabelsyncError:
         epoch, index = key
-        row = self.rows[index]
+        row = self.rows[index % len(self.rows)]
         drawn = draw(self.augment, seed=self.seed, epoch=epoch, index=index)
         try:
             label = decode_label(row, self.labels)
             image = self._read(row, label, step=largest_step(label.shape, drawn, size_hw=self.size_hw))
         except LabelsyncError as e:
             return e
+        drawn = settled(drawn, label, most=self.augment.max_class_share)
         pixels, ids = apply(image.pixels, label, drawn, size_hw=self.size_hw, fill=self.fill, step=image.step)
         return pixels, to_model_ids(ids, self.labels)
 
@@ -81,6 +82,9 @@ class TrainingData(Dataset[Item | LabelsyncError]):
 class EpochSampler(Sampler[Key]):
     """Keys (epoch, index) of every sample once, in an order drawn from (seed, epoch) alone.
 
+    With `factors`, still as many keys, but an image comes as often as its factor says. Of an image that comes again the
+    index is higher by `length` each time, so that every copy is varied in its own way.
+
     Where the last batch would be a single image, the first image of the order comes again: batch norms over a pooled
     1 x 1 map, which six of the eight architectures have, refuse a single value.
 
@@ -88,9 +92,10 @@ class EpochSampler(Sampler[Key]):
     the Trainer call on some of their wrappers and not on others, and with other numbers.
     """
 
-    def __init__(self, length: int, *, seed: int, batch_size: int = 1) -> None:
+    def __init__(self, length: int, *, seed: int, batch_size: int = 1, factors: Sequence[float] | None = None) -> None:
         self.length = length
         self.seed = seed
+        self.factors = factors
         self.again = 1 if batch_size > 1 and length % batch_size == 1 else 0
         self.epoch = 0
 
@@ -100,7 +105,16 @@ class EpochSampler(Sampler[Key]):
     def __iter__(self) -> Iterator[Key]:
         epoch = self.epoch
         indices = order(self.length, seed=self.seed, epoch=epoch)
+        if self.factors is not None:
+            indices = self._repeated(indices, epoch)
         return iter([(epoch, index) for index in [*indices, *indices[: self.again]]])
+
+    def _repeated(self, indices: list[int], epoch: int) -> list[int]:
+        """The indices of an epoch in which image i comes as often as its factor says."""
+        copies = whole_copies(self.factors, indices, generator(f"labelsync repeat {self.seed} {epoch}").random())
+        keys = {index + self.length * copy for index in indices for copy in range(copies[index])}
+        highest = self.length * max(copies, default=0)
+        return [key for key in order(highest, seed=self.seed, epoch=epoch) if key in keys]
 
 
 def order(length: int, *, seed: int, epoch: int) -> list[int]:
@@ -113,6 +127,21 @@ def order(length: int, *, seed: int, epoch: int) -> list[int]:
         return digest.digest()
 
     return sorted(range(length), key=rank)
+
+
+def whole_copies(factors: Any, order: Sequence[int], offset: float) -> list[int]:
+    """Copies of each image, in all as many as there are images, each within one of its share of them.
+
+    Systematic sampling: the shares are laid end to end along `order`, and every whole number plus `offset` (0..1)
+    falls into one of them. Alike factors give one copy each.
+    """
+    shares = np.asarray(factors, np.float64) * (len(order) / float(np.sum(factors)))
+    ends = np.round(np.cumsum(shares[list(order)]), 9) + offset
+    marks = np.floor(ends).astype(np.int64)
+    marks[-1] = len(order)  # what rounding left
+    copies = np.zeros(len(order), np.int64)
+    copies[list(order)] = np.diff(marks, prepend=0)
+    return [int(n) for n in copies]
 
 
 def collate(items: Sequence[Item | LabelsyncError]) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from labelsync.training.arguments import parse_set, result_settings, training_ar
 from labelsync.training.data import require_labelled
 from labelsync.training.folder import CHECKPOINTS, Identity, RunFolder, open_run, require_usable
 from labelsync.training.kept_images import KeptImages
+from labelsync.training.knobs import Recipe
 from labelsync.training.process import (
     loaders,
     own_randomness,
@@ -25,7 +26,9 @@ from labelsync.training.process import (
     wait_for_everyone,
     writing,
 )
-from labelsync.training.recipe import Recipe, load_recipe, settings
+from labelsync.training.publish import Publisher
+from labelsync.training.rarity import require_known_classes
+from labelsync.training.recipe import load_recipe, settings
 from labelsync.training.run import Run
 
 
@@ -39,20 +42,30 @@ def train(
     batch_size: int | None = None,
     learning_rate: float | None = None,
     image_size: str | None = None,
-    seed: int = 0,
+    patience: int | None = None,
+    seed: int | None = None,
     set: tuple[str, ...] = (),  # named as its flag
     cache_images: str | Path | None = None,
+    report_to: tuple[str, ...] = (),
+    pictures: int = 6,
+    push_to_hub: str | None = None,
+    image_column: str | None = None,
+    label_column: str | None = None,
+    id2label: str | Path | None = None,
+    keep_zero: bool = False,
+    config: str | None = None,
     resume: bool = False,
     overwrite: bool = False,
 ) -> TrainRecord:
     """Fine-tune a segmentation model on a dataset's train split; keep the best one by mean IoU on its validation split.
 
     Leaves a run folder: the model (weights, config, image processor, id2label.json) as `from_pretrained` and `pipeline`
-    read it, README.md (model card), metrics.jsonl (every evaluation), checkpoints/ and manifest.json. A run that is
-    finished already, with the same dataset, model and settings, is not repeated.
+    read it, README.md (model card), metrics.jsonl (every evaluation), pictures/, checkpoints/ and manifest.json. A run
+    that is finished already, with the same dataset, model and settings, is not repeated. `accelerate launch -m
+    labelsync train ...` trains in several processes, on several GPUs or machines.
 
     Args:
-        dataset: a dataset folder, or a Hub id "user/name[@revision]".
+        dataset: a dataset folder, or a Hub id "user/name[@revision]"; a foreign one will do, as `load` reads it.
         out: the run folder.
         model: a folder or a Hub id "user/name[@revision]"; a folder with only a config.json starts from random weights.
         recipe: the name of a built-in recipe, or a TOML file.
@@ -60,52 +73,69 @@ def train(
         batch_size: images per step and process.
         learning_rate: the highest one.
         image_size: what images are resized to, "512" or "384x512" (height x width).
+        patience: evaluations without a better mean IoU after which the run ends; 0 = never.
         seed: of the class head, the order of samples, augmentation and dropout.
         set: "name=value" of further TrainingArguments fields.
         cache_images: a folder for decoded images, so that each is decoded once and not once an epoch; the result is the
             same. Runs may share it. 6 MB per 1080p image where the recipe zooms in, 1.6 where it shows it smaller.
+        report_to: trackers that the Trainer knows, such as "tensorboard" and "wandb"; their packages must be installed.
+        pictures: number of validation samples that are drawn after every evaluation, always the same ones.
+        push_to_hub: "user/name[@branch]", a model repo that gets the best model so far at every save. A failure of the
+            Hub is a line on stderr and is tried again at the next save.
+        image_column, label_column, id2label, keep_zero, config: of a foreign dataset, as for `load`.
         resume: go on from the last whole checkpoint in `out`. The result is that of the uninterrupted run.
         overwrite: delete the run in `out`, and start anew.
 
     Raises:
         OptionError: a setting that cannot be used.
         DatasetNotFound, DatasetError: no dataset; a split is missing, empty or without labels; a row cannot be used.
-        TaxonomyError: a single class.
+        AuthError: `push_to_hub`, and nobody is logged in.
+        TaxonomyError: a single class, or an id2label that names no proper classes.
         ModelNotFound, ModelError: no model, one that does not fit, or no memory for it.
         OutputExists, OutputLocked: something else lies at `out`, or somebody is writing there.
         KeyboardInterrupt: after Ctrl-C, once the checkpoint is written.
     """
     started = time.perf_counter()
     shown, out = Path(out), Path(out).expanduser().resolve()
-    chosen = load_recipe(
-        recipe, epochs=epochs, batch_size=batch_size, learning_rate=learning_rate, image_size=image_size
-    )
+    flags = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "image_size": image_size}
+    chosen = load_recipe(recipe, **flags, patience=patience, seed=seed)
     fields = parse_set(set)
     kept = KeptImages(Path(cache_images).expanduser().resolve()) if cache_images else None
+    publisher = _publisher(push_to_hub)
     with writing(out), own_randomness(), quiet():
         require_usable(out, resume=resume, overwrite=overwrite)
-        arguments = training_arguments(chosen, fields, checkpoints=out / CHECKPOINTS, seed=seed, loaders=loaders())
-        data = load(dataset)
+        arguments = training_arguments(
+            chosen, fields, checkpoints=out / CHECKPOINTS, seed=chosen.seed, loaders=loaders(), report_to=report_to
+        )
+        data = load(
+            dataset,
+            image_column=image_column,
+            label_column=label_column,
+            id2label=id2label,
+            keep_zero=keep_zero,
+            config=config,
+        )
         splits = _splits(data)
-        loaded = new_model(model, data.labels, image_size=chosen.size_hw, seed=seed)
+        require_known_classes(chosen.loss.class_weights, data.labels)
+        loaded = new_model(model, data.labels, image_size=chosen.size_hw, seed=chosen.seed)
         with step_errors(chosen):
             _require_fit(loaded, chosen)
         identity = Identity(
             inputs={"dataset": data.digest, "model": loaded.digest},
             settings={
                 "recipe": settings(chosen),
-                "seed": seed,
+                "seed": chosen.seed,
                 "set": result_settings(fields),
                 "processes": processes(),
             },
         )
         folder = _open(out, identity, overwrite=overwrite)
         names = {"model": short_name(model), "dataset": short_name(dataset)}
-        manifest = (
-            folder.finished
-            or Run(folder, identity, data, splits, loaded, chosen, arguments, names=names, kept=kept).execute()
-        )
-    numbers = ("parameters", "steps", "epochs", "best_step", "mean_iou", "train_loss")
+        run = Run(folder, identity, data, splits, loaded, chosen, arguments, names, pictures, publisher, kept)
+        manifest = folder.finished or run.execute()
+        if publisher and rank() == 0:
+            publisher.send(out, message=f"Step {manifest.summary['best_step']}: the best of the finished run")
+    numbers = ("head", "parameters", "steps", "epochs", "best_step", "mean_iou", "train_loss")
     return TrainRecord(
         path=str(shown),
         model=str(model),
@@ -116,6 +146,14 @@ def train(
         seconds=round(time.perf_counter() - started, 1),
         digest=manifest.digest,
     )
+
+
+def _publisher(repo: str | None) -> Publisher | None:
+    if repo is None:
+        return None
+    publisher = Publisher(repo)
+    publisher.check()
+    return publisher
 
 
 def _splits(data: LabeledDataset) -> tuple[Sequence[Row], Sequence[Row]]:
@@ -131,7 +169,9 @@ def _splits(data: LabeledDataset) -> tuple[Sequence[Row], Sequence[Row]]:
             there = ", ".join(f"{n} ({len(rows)})" for n, rows in data.splits.items()) or "none"
             raise DatasetError(
                 f"{data.source} has no sample in split {name!r} (its splits: {there})",
-                hint="convert the release again with --fractions or --splits that fill it",
+                hint="convert the release again with --fractions or --splits that fill it"
+                if data.release
+                else "put its rows into splits named train and validation",
             )
         require_labelled(data.splits[name], data.labels, split=name)
     return data.splits["train"], data.splits["validation"]

@@ -1,6 +1,7 @@
 """The run folder: one run, its identity pinned from the start, finished when its manifest is there.
 
     <out>/                 the model folder, metrics.jsonl, README.md, manifest.json (last)
+    <out>/pictures/        of a few validation samples after every evaluation; never published
     <out>/checkpoints/     run.json (what the run is), checkpoint-<step>/, trackers' folders; never published
 
 It is built in place and not under a temporary name, since an interrupted run goes on in it.

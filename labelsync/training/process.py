@@ -11,7 +11,7 @@ import torch
 
 from labelsync import store
 from labelsync.errors import LabelsyncError, ModelError
-from labelsync.training.recipe import Recipe
+from labelsync.training.knobs import Recipe
 
 _MAX_LOADERS = 8
 
@@ -73,7 +73,8 @@ def step_errors(recipe: Recipe) -> Iterator[None]:
             raise
         knob = f"--image-size {max(1, recipe.size_hw[0] // 2)}"
         if recipe.batch_size > 1:
-            knob = f"--batch-size {recipe.batch_size // 2} --set gradient_accumulation_steps=2, or {knob}"
+            accumulate = f"--set gradient_accumulation_steps={2 * recipe.accumulate}"
+            knob = f"--batch-size {recipe.batch_size // 2} {accumulate}, or {knob}"
         raise ModelError(
             f"out of memory at batch size {recipe.batch_size} and image size {recipe.image_size}",
             hint=f"try {knob}; on a GPU also --set bf16=true",

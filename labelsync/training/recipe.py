@@ -1,93 +1,28 @@
 """Recipes: the settings of a fine-tuning run as a small TOML file, checked key by key.
 
-A recipe holds the knobs that belong together; the command's own flags replace single ones. What is not here is a
-TrainingArguments field and goes through `--set`.
+A recipe holds the knobs that belong together (knobs.py); the command's own flags replace single ones. What is not here
+is a TrainingArguments field and goes through `--set`.
 """
 
+import dataclasses
 import difflib
 import json
-import re
 import tomllib
-from dataclasses import asdict, dataclass, field
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
 from labelsync.errors import OptionError
+from labelsync.training.knobs import Augment, Loss, Recipe, parse_size
 
-MIN_SIDE, MAX_SIDE = 2, 8192
+_TABLES: dict[str, type] = {"augment": Augment, "loss": Loss}
 
-Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Share = Annotated[float, Field(ge=0, le=1)]
-Schedule = Literal["polynomial", "linear", "cosine", "constant"]
-
-
-def _in_order(pair: tuple[float, float]) -> tuple[float, float]:
-    if pair[0] > pair[1]:
-        raise ValueError(f"the lower bound {pair[0]} is above the upper bound {pair[1]}")
-    return pair
-
-
-Factors = Annotated[
-    tuple[Annotated[float, Field(ge=0.1, le=10)], Annotated[float, Field(ge=0.1, le=10)]], AfterValidator(_in_order)
-]
-
-
-@dataclass(frozen=True)
-class Augment:
-    """How training images are varied. Every default leaves the image as evaluation sees it.
-
-    Attributes:
-        flip: share of images mirrored left to right.
-        scale: bounds of the random zoom. At 2 a crop of half the image's height and width fills the input; at 0.5 the
-            whole image fills half of it and the rest is padding that is ignored; at 1 the input is the whole image.
-        aspect: bounds of the random factor on the crop's width over its height, 1 = the image's own.
-        brightness, contrast, saturation: at 0.25 a factor between 0.75 and 1.25.
-        hue: at 0.1 a shift between -0.1 and 0.1 of the colour circle.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    flip: Share = 0.0
-    scale: Factors = (1.0, 1.0)
-    aspect: Factors = (1.0, 1.0)
-    brightness: Share = 0.0
-    contrast: Share = 0.0
-    saturation: Share = 0.0
-    hue: Annotated[float, Field(ge=0, le=0.5)] = 0.0
-
-
-@dataclass(frozen=True)
-class Recipe:
-    """The settings of a run.
-
-    Attributes:
-        image_size: what images are resized to, "512" or "384x512" (height x width).
-        epochs: passes over the training split; fractions are allowed.
-        batch_size: images per step and process.
-        learning_rate: the highest one, after the warm-up.
-        weight_decay: of every weight that is not a bias or a norm.
-        schedule: how the learning rate falls to 0 ("constant": it does not).
-        warmup: share of the steps over which the learning rate rises from 0.
-    """
-
-    __pydantic_config__ = ConfigDict(extra="forbid")
-
-    image_size: str
-    epochs: Positive
-    batch_size: Annotated[int, Field(ge=1)]
-    learning_rate: Positive
-    weight_decay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = 0.01
-    schedule: Schedule = "polynomial"
-    warmup: Annotated[float, Field(ge=0, lt=1)] = 0.0
-    augment: Augment = field(default_factory=Augment)
-
-    @property
-    def size_hw(self) -> tuple[int, int]:
-        """(height, width) of `image_size`."""
-        return parse_size(self.image_size)
+# Knobs of the first recipes. They stand in every run's identity; a later knob only where it is not at its default, so
+# that a run made before there was the knob is still the same run.
+_ALWAYS = ("image_size", "epochs", "batch_size", "learning_rate", "weight_decay", "schedule", "warmup")
+_ALWAYS_AUGMENT = ("flip", "scale", "aspect", "brightness", "contrast", "saturation", "hue")
 
 
 def load_recipe(name: str | Path, **replaced: Any) -> Recipe:
@@ -96,32 +31,32 @@ def load_recipe(name: str | Path, **replaced: Any) -> Recipe:
     Raises:
         OptionError: no such recipe, or a key that is unknown or has a value that cannot be used; the key is named.
     """
-    values = _read(name)
+    values = _ended(_read(name), where=f"recipe {name}")
     _validated(values, where=f"recipe {name}")
     flags = {k: v for k, v in replaced.items() if v is not None}
+    if "epochs" in flags:
+        flags["steps"] = 0
     recipe = _validated(values | flags, where="")
     parse_size(recipe.image_size)
     return recipe
 
 
 def settings(recipe: Recipe) -> dict[str, Any]:
-    """The recipe as plain data, for a manifest."""
-    plain: dict[str, Any] = json.loads(json.dumps(asdict(recipe)))
-    return plain
+    """The recipe as plain data, for a manifest: the first knobs, and later ones that are not at their default.
+
+    Without the seed, which is pinned beside the recipe.
+    """
+    plain: dict[str, Any] = json.loads(json.dumps(dataclasses.asdict(recipe)))
+    default = json.loads(json.dumps(dataclasses.asdict(Recipe("1", 1.0, 1, 1.0))))
+    augment = {k: v for k, v in plain["augment"].items() if k in _ALWAYS_AUGMENT or v != default["augment"][k]}
+    loss = {k: v for k, v in plain["loss"].items() if v != default["loss"][k]}
+    later = {k: v for k, v in plain.items() if k not in (*_ALWAYS, *_TABLES, "seed") and v != default[k]}
+    return {**{k: plain[k] for k in _ALWAYS}, "augment": augment, **later, **({"loss": loss} if loss else {})}
 
 
 def builtin() -> tuple[str, ...]:
     """Names of the recipes that come with labelsync."""
     return tuple(sorted(f.name[:-5] for f in _folder().iterdir() if f.name.endswith(".toml")))
-
-
-def parse_size(text: str) -> tuple[int, int]:
-    """(height, width) from "512" or "384x512". Raises OptionError."""
-    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip().lower())
-    size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
-    if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
-        raise OptionError(f"image size {text!r} cannot be used", hint="write 512, or 384x512 for height x width")
-    return size
 
 
 def _read(name: str | Path) -> dict[str, Any]:
@@ -142,18 +77,29 @@ def _read(name: str | Path) -> dict[str, Any]:
         raise OptionError(f"recipe {name} is not TOML ({str(e).splitlines()[0]})", hint="correct that line") from None
 
 
+def _ended(values: dict[str, Any], *, where: str) -> dict[str, Any]:
+    """By epochs or by steps, not both: a recipe that gives `steps` alone needs no `epochs`."""
+    steps = values.get("steps")
+    if not isinstance(steps, int) or not steps:
+        return values
+    if "epochs" in values:
+        raise OptionError(f"{where} has both epochs and steps", hint="leave one of them out")
+    return values | {"epochs": 1.0}  # looked at by nobody
+
+
 def _validated(values: dict[str, Any], *, where: str) -> Recipe:
     """Strict, so that "8" is no number; through JSON, where a list may become a tuple. `where` "" = the flags."""
     try:
         return TypeAdapter(Recipe).validate_json(json.dumps(values, default=str), strict=True)
     except ValidationError as e:
         first = e.errors()[0]
-        path = [str(p) for p in first["loc"] if isinstance(p, str)] or ["the recipe"]
+        path = _path(first["loc"], leaf=first["type"] == "unexpected_keyword_argument") or ["the recipe"]
         key = ".".join(path)
         if first["type"] == "unexpected_keyword_argument":
-            known = Augment if path[0] == "augment" and len(path) > 1 else Recipe
-            close = difflib.get_close_matches(path[-1], known.__dataclass_fields__, n=1)
-            hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(known.__dataclass_fields__)}"
+            known = _TABLES[path[0]] if path[0] in _TABLES and len(path) > 1 else Recipe
+            names = [f.name for f in dataclasses.fields(known)]
+            close = difflib.get_close_matches(path[-1], names, n=1)
+            hint = f"did you mean {close[0]}?" if close else f"there are: {', '.join(names)}"
             raise OptionError(f"{where} has an unknown key {key!r}", hint=hint) from None
         if first["type"] == "missing":
             raise OptionError(f"{where} lacks {key!r}", hint="add it") from None
@@ -162,6 +108,13 @@ def _validated(values: dict[str, Any], *, where: str) -> Recipe:
         )
         reason = first["msg"].removeprefix("Value error, ")
         raise OptionError(f"{what}, which cannot be used", hint=reason[:1].lower() + reason[1:]) from None
+
+
+def _path(place: tuple[int | str, ...], *, leaf: bool) -> list[str]:
+    """The keys of pydantic's place, without the indices and kinds that it puts between them; `leaf` keeps the last."""
+    known = {f.name for kind in (Recipe, *_TABLES.values()) for f in dataclasses.fields(kind)}
+    last = len(place) - 1
+    return [str(p) for i, p in enumerate(place) if p in known or (leaf and i == last)]
 
 
 def _folder() -> Any:

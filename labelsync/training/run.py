@@ -2,25 +2,30 @@
 
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import torch
 from tqdm import tqdm
-from transformers import TrainerState, TrainingArguments
+from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from labelsync import store
 from labelsync.dataset.load import LabeledDataset
 from labelsync.errors import DatasetError, ModelError
-from labelsync.model.load import LoadedModel, save_model
+from labelsync.model.load import LoadedModel, load_model, save_model
 from labelsync.records.release import Row
-from labelsync.training.callbacks import Flow, Metrics, Progress, metrics_lines
+from labelsync.training.callbacks import Flow, Metrics, Patience, Progress, is_used_up, metrics_lines
 from labelsync.training.card import OVERLAY, model_card, overlay_picture
 from labelsync.training.checkpoints import STATE, require_same_weights
 from labelsync.training.data import TrainingData
 from labelsync.training.folder import CHECKPOINTS, STAGE, Identity, RunFolder
 from labelsync.training.kept_images import KeptImages
+from labelsync.training.knobs import Recipe
+from labelsync.training.pictures import PICTURES, Pictures
 from labelsync.training.process import step_errors
-from labelsync.training.recipe import Recipe
+from labelsync.training.publish import Publisher, Publishing, link_model
+from labelsync.training.rarity import are_counted, class_weights, pixel_counts, repetitions
 from labelsync.training.trainer import SegmentationTrainer
 
 METRICS = "metrics.jsonl"
@@ -35,6 +40,8 @@ class Run:
         splits: rows of train and of validation.
         arguments: the Trainer's; `seed` among them.
         names: "model" and "dataset" as people call them: a Hub id or a folder's own name.
+        pictures: number of validation samples that are drawn after every evaluation.
+        publisher: gets the best model after every save.
         kept: where decoded training images are kept; None = nowhere.
     """
 
@@ -46,6 +53,8 @@ class Run:
     recipe: Recipe
     arguments: TrainingArguments
     names: Mapping[str, str]
+    pictures: int = 0
+    publisher: Publisher | None = None
     kept: KeptImages | None = None
 
     def execute(self) -> store.Manifest:
@@ -85,22 +94,68 @@ class Run:
             seed=self.arguments.seed,
             kept=self.kept,
         )
-        callbacks = [Progress(), flow, Metrics(self.folder.path / METRICS)]
+        weights, factors = self._rarity()
         return SegmentationTrainer(
-            self.loaded, self.arguments, data=rows, validation=self.splits[1], callbacks=callbacks
+            self.loaded,
+            self.arguments,
+            recipe=self.recipe,
+            data=rows,
+            validation=self.splits[1],
+            class_weights=weights,
+            factors=factors,
+            pictures=self._pictures(),
+            callbacks=self._callbacks(flow),
+        )
+
+    def _callbacks(self, flow: Flow) -> list[TrainerCallback]:
+        callbacks = [Progress(), Patience(self.recipe.patience), flow, Metrics(self.folder.path / METRICS)]
+        if self.publisher:
+            root = self.folder.path / CHECKPOINTS
+            callbacks.append(Publishing(self.publisher, root=root, write=self._write_checkpoint))
+        return callbacks
+
+    def _pictures(self) -> Pictures | None:
+        if not self.pictures:
+            return None
+        return Pictures(self.folder.path / PICTURES, self.splits[1], self.data.labels, number=self.pictures)
+
+    def _rarity(self) -> tuple[torch.Tensor | None, list[float] | None]:
+        """Weights of the classes, and how often each sample comes."""
+        labels, asked = self.data.labels, self.recipe.loss.class_weights
+        counts = pixel_counts(self.splits[0], labels) if are_counted(self.recipe) else None
+        weights = class_weights(asked, labels, counts)
+        repeat = counts is not None and bool(self.recipe.repeat_rare)
+        return (
+            None if weights is None else torch.from_numpy(weights).float(),
+            repetitions(counts, below=self.recipe.repeat_rare).tolist() if counts is not None and repeat else None,
         )
 
     def _steps(self, trainer: SegmentationTrainer) -> None:
         """All steps, or those that are left."""
         last = self.folder.resume_from
         state = TrainerState.load_from_json(str(last / STATE)) if last else None
-        if state is not None and state.global_step >= state.max_steps:
+        ended = state is not None and (
+            state.global_step >= state.max_steps or is_used_up(state.log_history, patience=self.recipe.patience)
+        )
+        if state is not None and ended:
             trainer.state = state  # only the folder was not written; the Trainer would make one step too many
         else:
             trainer.train(resume_from_checkpoint=str(last) if last else None)
 
     def _write(self, trainer: SegmentationTrainer) -> None:
-        out, state = self.folder.path, trainer.state
+        out = self.folder.path
+        save_model(self.loaded, out)
+        require_same_weights(out, trainer.best_checkpoint)
+        self._write_story(out, self.loaded, trainer.state)
+
+    def _write_checkpoint(self, checkpoint: Path, folder: Path, state: TrainerState) -> None:
+        """What `_write` would leave if the run ended now, in another folder."""
+        link_model(checkpoint, folder)
+        kept = load_model(folder, device=str(self.arguments.device))  # self.loaded is in the middle of its steps
+        self._write_story(folder, replace(kept, labels=self.data.labels), state)
+
+    def _write_story(self, folder: Path, kept: LoadedModel, state: TrainerState) -> None:
+        """Metrics, card, its picture and the manifest of a folder that holds the model `kept` already."""
         summary = {
             **self.names,
             "release": self.data.release,
@@ -114,10 +169,8 @@ class Run:
             "mean_iou": state.best_metric,
             "train_loss": mean_loss(state.log_history),
         }
-        save_model(self.loaded, out)
-        require_same_weights(out, trainer.best_checkpoint)
-        store.write_text(out / METRICS, metrics_lines(state.log_history))
-        store.write_bytes(out / OVERLAY, overlay_picture(self.loaded, self.splits[1][0]))
+        store.write_text(folder / METRICS, metrics_lines(state.log_history))
+        store.write_bytes(folder / OVERLAY, overlay_picture(kept, self.splits[1][0]))
         scores = best_scores(state.log_history, step=state.best_global_step or 0)
         card = model_card(
             self.loaded,
@@ -127,15 +180,15 @@ class Run:
             summary=summary,
             seed=self.arguments.seed,
         )
-        store.write_text(out / CARD, card)
+        store.write_text(folder / CARD, card)
         store.write_manifest(
-            out,
+            folder,
             STAGE,
             inputs=self.identity.inputs,
             settings=self.identity.settings,
             summary=summary,
             labels=self.data.labels,
-            exclude=(CHECKPOINTS,),
+            exclude=(CHECKPOINTS, PICTURES),
         )
 
 

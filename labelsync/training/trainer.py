@@ -5,32 +5,40 @@ weights a checkpoint gives back (checkpoints.py), when a checkpoint counts as wr
 and evaluation, which streams confusion counts at the labels' resolution.
 """
 
+import math
 import signal
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from accelerate.utils import broadcast
 from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
 from labelsync.errors import LabelsyncError, OptionError, OutputError
 from labelsync.evaluation.confusion import Counts
-from labelsync.evaluation.evaluate import count
-from labelsync.evaluation.scores import Scores, scores
+from labelsync.evaluation.count import count
+from labelsync.evaluation.scores import scores
 from labelsync.labels import LabelMap
 from labelsync.model.load import LoadedModel, save_model
 from labelsync.model.preprocess import normalize
 from labelsync.model.segmenter import Segmenter
 from labelsync.records.release import Row
 from labelsync.training import checkpoints
-from labelsync.training.callbacks import Epoch
+from labelsync.training.auxiliary import AuxiliaryOutput
+from labelsync.training.average import Average
+from labelsync.training.callbacks import Averaging, Epoch
 from labelsync.training.data import EpochSampler, TrainingData, collate
-from labelsync.training.loss import cross_entropy
+from labelsync.training.knobs import Recipe
+from labelsync.training.loss import Criterion
+from labelsync.training.measure import Every, in_full_precision, named
+from labelsync.training.optimizer import norm_parameters, raise_head, step_schedule
+from labelsync.training.pictures import Pictures
 
 
 class SegmentationTrainer(Trainer):
@@ -39,8 +47,12 @@ class SegmentationTrainer(Trainer):
     Args:
         loaded: the model, its classes and preprocessing.
         args: made by `arguments.training_arguments`; `output_dir` holds the checkpoints.
+        recipe: the knobs that `args` has no fields for.
         data: the training split.
         validation: rows that are evaluated and choose the best model.
+        class_weights: (K,) float32 in the loss; None = all alike.
+        factors: how often each sample comes in an epoch, relative to the others; None = once each.
+        pictures: drawn after every evaluation.
         callbacks: besides the Trainer's own.
 
     Raises:
@@ -54,15 +66,28 @@ class SegmentationTrainer(Trainer):
         loaded: LoadedModel,
         args: TrainingArguments,
         *,
+        recipe: Recipe,
         data: TrainingData,
         validation: Sequence[Row],
+        class_weights: torch.Tensor | None = None,
+        factors: Sequence[float] | None = None,
+        pictures: Pictures | None = None,
         callbacks: Sequence[TrainerCallback] = (),
     ) -> None:
         self.loaded = loaded
+        self.recipe = recipe
         self.data = data
         self.root = Path(str(args.output_dir))
         self.validation = validation
-        self.sampler = EpochSampler(len(data), seed=data.seed, batch_size=args.per_device_train_batch_size)
+        self.pictures = pictures
+        self.criterion = Criterion(
+            loaded.labels.ignore_index, recipe.loss, smoothing=args.label_smoothing_factor, weights=class_weights
+        )
+        self.auxiliary = AuxiliaryOutput(loaded.model)
+        self.sampler = EpochSampler(
+            len(data), seed=data.seed, batch_size=args.per_device_train_batch_size, factors=factors
+        )
+        self.steps_per_epoch = 0  # known with the loader
         self.keep_checkpoints = args.save_total_limit or 1
         args.save_total_limit = None  # the Trainer deletes old checkpoints before the new one is whole; see rotate()
         super().__init__(
@@ -73,6 +98,12 @@ class SegmentationTrainer(Trainer):
             eval_dataset=validation,  # only looked at for being there; `evaluate` is our own
             callbacks=[*callbacks, Epoch(self.sampler)],
         )
+        if self.args.n_gpu > 1:  # copies of the model in threads: the output of which of them?
+            self.auxiliary.close()
+        # made here, where the model is on its device
+        self.average = Average(self.model, decay=recipe.ema) if recipe.ema else None
+        if self.average:
+            self.add_callback(Averaging(self.average))
         self.remove_callback(PrinterCallback)  # it prints to stdout, which holds the record alone
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the count of the whole optimiser step
         if self.is_fsdp_enabled or self.is_deepspeed_enabled:
@@ -88,6 +119,7 @@ class SegmentationTrainer(Trainer):
 
     def close(self) -> None:
         """End the loading processes and free the device's memory, where there is either: it takes half a second."""
+        self.auxiliary.close()
         if self.args.dataloader_num_workers or self.args.device.type != "cpu":
             self.callback_handler.train_dataloader = None
             self.accelerator.free_memory()
@@ -112,12 +144,13 @@ class SegmentationTrainer(Trainer):
             generator=torch.Generator(),  # else every pass draws a number from the generator that dropout draws from
         )
         prepared: DataLoader[Any] = self.accelerator.prepare(loader)
+        self.steps_per_epoch = math.ceil(len(prepared) / args.gradient_accumulation_steps)
         return prepared
 
     def get_batch_samples(
         self, epoch_iterator: Iterator[Any], num_batches: int, device: torch.device
     ) -> tuple[list[dict[str, Any]], torch.Tensor]:
-        """The batches of one optimiser step, and their labelled pixels over all processes.
+        """The batches of one optimiser step, and what the loss is divided by: the totals over all processes.
 
         Raises:
             DatasetError: a row of them cannot be used.
@@ -126,8 +159,7 @@ class SegmentationTrainer(Trainer):
         for batch in batches:
             if "error" in batch:
                 raise batch["error"]
-        labelled = sum(int((b["labels"] != self.labels.ignore_index).sum()) for b in batches)
-        total = torch.tensor(float(labelled), device=device, dtype=torch.float64)
+        total = sum(self.criterion.totals(b["labels"]) for b in batches).to(device)  # type: ignore[union-attr] # not 0
         if self.args.world_size > 1:
             total = self.accelerator.reduce(total, reduction="sum")
         return batches, total
@@ -139,21 +171,48 @@ class SegmentationTrainer(Trainer):
         return_outputs: bool = False,
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
-        """Cross entropy of uint8 pixels against model ids, scaled to its share of the optimiser step."""
+        """The loss of uint8 pixels against model ids, as its share of the optimiser step."""
         pixels = normalize(inputs["pixel_values"], mean=self.loaded.mean, std=self.loaded.std)
         outputs = model(pixel_values=pixels)
         labels = inputs["labels"]
-        if num_items_in_batch is None:
-            num_items_in_batch = (labels != self.labels.ignore_index).sum()
-        loss = cross_entropy(
-            outputs.logits,
-            labels,
-            ignore_index=self.labels.ignore_index,
-            count=torch.as_tensor(num_items_in_batch, device=labels.device),
-            smoothing=self.args.label_smoothing_factor,
-        )
+        totals = self.criterion.totals(labels) if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
+        loss = self.criterion(outputs.logits, labels, totals=totals.to(labels.device))
+        if (beside := self.auxiliary.take()) is not None:
+            loss = loss + self.auxiliary.weight * self.criterion(beside, labels, totals=totals.to(labels.device))
         loss = loss * self.accelerator.num_processes  # whose gradients are averaged, not summed
         return (loss, outputs) if return_outputs else loss
+
+    # ---------------------------------------------------------------- optimiser
+
+    def get_decay_parameter_names(self, model: torch.nn.Module) -> list[str]:
+        """All but biases and norms; the Trainer's own list holds the norms that are not called so."""
+        norms = norm_parameters(model)
+        return [name for name in super().get_decay_parameter_names(model) if name not in norms]
+
+    def create_optimizer(self, model: torch.nn.Module | None = None) -> torch.optim.Optimizer:
+        """The Trainer's, with the recipe's learning rate for the head."""
+        new = self.optimizer is None
+        optimizer = super().create_optimizer(model)
+        if new:
+            raise_head(optimizer, self.model, factor=self.recipe.head_factor)
+        return optimizer
+
+    def create_scheduler(
+        self, num_training_steps: int, optimizer: torch.optim.Optimizer | None = None
+    ) -> torch.optim.lr_scheduler.LRScheduler:
+        """The Trainer's, or the recipe's steps."""
+        fields = self.args.lr_scheduler_kwargs
+        if self.lr_scheduler is None and isinstance(fields, dict) and "step_epochs" in fields:
+            factor = step_schedule(
+                warmup=self.args.get_warmup_steps(num_training_steps),
+                steps_per_epoch=self.steps_per_epoch,
+                step_epochs=fields["step_epochs"],
+                gamma=fields["gamma"],
+            )
+            self.lr_scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer or self.create_optimizer(), factor)
+            self._created_lr_scheduler = True
+            return self.lr_scheduler
+        return super().create_scheduler(num_training_steps, optimizer)
 
     # ---------------------------------------------------------------- evaluation
 
@@ -166,15 +225,32 @@ class SegmentationTrainer(Trainer):
         """
         start = time.perf_counter()
         segmenter = Segmenter(self.loaded, batch_size=self.args.eval_batch_size)
-        mine = _Every(self.validation, self.accelerator.process_index, self.accelerator.num_processes)
-        with _in_full_precision(self.loaded.model):
-            counted = self._pooled(count(segmenter, mine, self.labels)[0])
+        mine = Every(self.validation, self.accelerator.process_index, self.accelerator.num_processes)
+        with in_full_precision(self.loaded.model), self._as_kept():
+            self._share_statistics()
+            counted = self._pooled(count(segmenter, mine, self.labels))
+            if self.pictures is not None and self.is_world_process_zero():
+                self.pictures.draw(segmenter, step=self.state.global_step)
         metrics = {f"{metric_key_prefix}_{k}": v for k, v in named(scores(counted), self.labels).items()}
         metrics[f"{metric_key_prefix}_runtime"] = round(time.perf_counter() - start, 4)
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         self.control.should_save = True
         return metrics
+
+    def _as_kept(self) -> AbstractContextManager[None]:
+        """The model is what is evaluated and kept: its average, where the recipe asks for one."""
+        return self.average.in_place() if self.average else nullcontext()
+
+    def _share_statistics(self) -> None:
+        """Every process gets the first one's norm statistics, which are those that are saved.
+
+        Each has statistics of its own batches since its last forward pass, so that the pooled scores would be of models
+        that nobody has. Training does the same at its next forward pass.
+        """
+        if self.args.world_size > 1:
+            for buffer in self.loaded.model.buffers():
+                buffer.copy_(broadcast(buffer, from_process=0))
 
     def _pooled(self, counts: Counts) -> Counts:
         if self.args.world_size == 1:
@@ -186,9 +262,17 @@ class SegmentationTrainer(Trainer):
     # ---------------------------------------------------------------- checkpoints
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:  # noqa: ARG002
-        """A whole model folder, and no training_args.bin: it is a pickle, and once held people's tokens."""
-        if self.args.should_save:
-            save_model(self.loaded, Path(output_dir or self.root))
+        """A whole model folder, and no training_args.bin: it is a pickle, and once held people's tokens.
+
+        Where weights are averaged, the folder's model is the average; the weights to go on from lie in raw/ below it.
+        """
+        if not self.args.should_save:
+            return
+        folder = Path(output_dir or self.root)
+        if self.average:
+            save_model(self.loaded, folder / checkpoints.RAW)
+        with self._as_kept():
+            save_model(self.loaded, folder)
 
     def _save_checkpoint(self, model: torch.nn.Module, trial: Any) -> None:
         """Write, mark as complete, and only then delete older ones."""
@@ -209,6 +293,9 @@ class SegmentationTrainer(Trainer):
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:  # noqa: ARG002
         checkpoints.read_into(self.model, Path(resume_from_checkpoint))
+        if self.average:
+            self.average.restart()
+            checkpoints.read_into(self.model, Path(resume_from_checkpoint), part=checkpoints.RAW)
 
     def _load_best_model(self) -> None:
         self.load_best()
@@ -221,45 +308,6 @@ class SegmentationTrainer(Trainer):
     def best_checkpoint(self) -> Path:
         """The checkpoint with the highest mean_iou; found by its step, since a run folder may have been moved."""
         return self.root / f"checkpoint-{self.state.best_global_step}"
-
-
-def named(result: Scores, labels: LabelMap) -> dict[str, float]:
-    """Scores under the names that trackers and metrics.jsonl show."""
-    per_class = {f"iou_{n}": float(v) for n, v in zip(labels.names, result.per_category_iou, strict=True)}
-    per_class |= {f"accuracy_{n}": float(v) for n, v in zip(labels.names, result.per_category_accuracy, strict=True)}
-    return {
-        "mean_iou": result.mean_iou,
-        "mean_accuracy": result.mean_accuracy,
-        "overall_accuracy": result.overall_accuracy,
-        **per_class,
-    }
-
-
-@contextmanager
-def _in_full_precision(model: torch.nn.Module) -> Iterator[None]:
-    """Without the autocast that accelerate puts around `forward`, as an attribute of the object."""
-    cast = model.__dict__.pop("forward", None)
-    try:
-        yield
-    finally:
-        if cast is not None:
-            model.__dict__["forward"] = cast
-
-
-class _Every(Sequence[Row]):
-    """Rows `start`, `start + step`, ... of a sequence, none of them read before it is asked for."""
-
-    def __init__(self, rows: Sequence[Row], start: int, step: int) -> None:
-        self.rows = rows
-        self.at = range(start, len(rows), step)
-
-    def __len__(self) -> int:
-        return len(self.at)
-
-    def __getitem__(self, index: Any) -> Any:
-        if isinstance(index, slice):
-            return [self.rows[i] for i in self.at[index]]
-        return self.rows[self.at[index]]
 
 
 def _ignore_interrupts(worker: int) -> None:  # noqa: ARG001 - a loading process's number

@@ -24,7 +24,8 @@ from labelsync.records.release import Row
 from labelsync.training import augment, data
 from labelsync.training.data import TrainingData
 from labelsync.training.kept_images import KeptImages
-from labelsync.training.recipe import Augment, load_recipe
+from labelsync.training.knobs import Augment
+from labelsync.training.recipe import load_recipe
 from tests.benchmarks import scenes
 from tests.benchmarks.measure import ROUNDS, Line, median, say, table, workplace
 

@@ -95,14 +95,15 @@ class LoopbackHub:
         *,
         kind: str = "dataset",
         private: bool = False,
+        ref: str = MAIN,
     ) -> str:
-        """Make a repo ("dataset" or "model") if it is missing, put files on its main, return the commit."""
+        """Make a repo ("dataset" or "model") if it is missing, put files on its main or `ref`, return the commit."""
         with self.store.lock:
             repo = self.store.repos.get((kind, repo_id)) or self.store.create(kind, repo_id, private=private)
-            tree = dict(repo.resolve(MAIN).tree)
+            tree = dict(repo.resolve(ref).tree) if ref in repo.refs else {}
             for path, content in (files or {}).items():
                 tree[path] = self.store.put(path, content.encode() if isinstance(content, str) else content)
-            return self.store.commit(repo, MAIN, tree, title="Seeded", author="somebody").oid
+            return self.store.commit(repo, ref, tree, title="Seeded", author="somebody").oid
 
     def repo(self, repo_id: str, *, kind: str = "dataset") -> Repo:
         """A repo's refs and commits."""

@@ -9,7 +9,7 @@ import pytest
 from labelsync.errors import PublishError
 from labelsync.hub import publish
 from labelsync.hub.client import HubRepo
-from labelsync.hub.push import move_tag
+from labelsync.hub.push import retag
 from tests.loopback.hub import LoopbackHub
 from tests.publish.folders import Cli, contents, dataset_folder, model_folder, pushed, refused, without_card
 
@@ -346,13 +346,13 @@ def test_a_tag_goes_wherever_another_one_is(cli: Cli, server: LoopbackHub, tmp_p
     second = pushed(cli, model_folder(tmp_path / "two", **{"notes.txt": b"two"}), "--tag=v2")["commit"]
     refs = server.repo("acme/sidewalk", kind="model").refs
     for to, commit, moved in (("v1", first, True), ("v2", second, True), ("v2", second, False), ("v1", first, True)):
-        assert move_tag("acme/sidewalk", "production", to=to) == (commit, moved)
+        assert retag("acme/sidewalk", "production", to=to) == (commit, moved)
         assert refs["refs/tags/production"] == commit
     with pytest.raises(PublishError, match="no such revision"):
-        move_tag("acme/sidewalk", "production", to="v9")
+        retag("acme/sidewalk", "production", to="v9")
     refs["refs/heads/next"] = first
     with pytest.raises(PublishError, match="has a branch named next"):
-        move_tag("acme/sidewalk", "next", to="v1")
+        retag("acme/sidewalk", "next", to="v1")
     assert (refs["refs/tags/production"], refs["refs/heads/next"]) == (first, first)
 
 

@@ -1,4 +1,4 @@
-"""The place where stages are joined: `demo`, the whole loop on drawn scenes."""
+"""`demo`: the whole loop on drawn scenes."""
 
 import json
 import shutil

@@ -1,0 +1,91 @@
+"""Rows into files: Parquet shards, or plain images and bitmaps."""
+
+import contextlib
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from labelsync.dataset.arrays import table_of
+from labelsync.dataset.sample import LabelledSample
+from labelsync.dataset.sink import Sink
+from labelsync.store import FileEntry, sha256, sha256_file
+
+
+class Writer(Protocol):
+    """Takes rows; `files` = path -> digest and size of what was written, complete when its block has ended."""
+
+    files: dict[str, FileEntry]
+
+    def add(self, sample: LabelledSample, image: bytes, label: bytes) -> int:
+        """One row more; the bytes of its image and label."""
+        ...
+
+
+@contextlib.contextmanager
+def parquet_writer(sink: Sink, path: str, *, schema: pa.Schema, row_group_bytes: int) -> Iterator[Writer]:
+    """Rows into one Parquet file, a row group at a time; nothing compressed, as JPEG and PNG already are."""
+    with sink.file(path) as target:
+        file = pq.ParquetWriter(
+            target, schema, compression="none", use_dictionary=False, write_statistics=False, write_page_index=True
+        )
+        writer = _ParquetRows(file, schema, row_group_bytes)
+        try:
+            yield writer
+            writer.flush()
+        except BaseException:
+            with contextlib.suppress(OSError):  # the error on its way out is the one that counts
+                file.close()
+            raise
+        file.close()
+        writer.files[path] = FileEntry(sha256_file(target), target.stat().st_size)
+
+
+class _ParquetRows:
+    def __init__(self, file: Any, schema: pa.Schema, row_group_bytes: int) -> None:
+        self.files: dict[str, FileEntry] = {}
+        self._file, self._schema, self._limit = file, schema, row_group_bytes
+        self._rows: list[tuple[Any, ...]] = []
+        self._size = 0
+
+    def add(self, sample: LabelledSample, image: bytes, label: bytes) -> int:
+        # `datasets` drops the bytes of an image whose path exists where the program runs, so no folder of labelsync
+        # holds files named like these
+        image_file = {"bytes": image, "path": f"{sample.stem}.image{sample.extension}"}
+        label_file = {"bytes": label, "path": f"{sample.stem}.label.png"}
+        self._rows.append((image_file, label_file, sample.name, sample.uuid))
+        size = len(image) + len(label)
+        self._size += size
+        if self._size >= self._limit:
+            self.flush()
+        return size
+
+    def flush(self) -> None:
+        if self._rows:
+            self._file.write_table(table_of(self._rows, self._schema), row_group_size=len(self._rows))
+        self._rows, self._size = [], 0
+
+
+@contextlib.contextmanager
+def bitmap_writer(sink: Sink, split: str, *, names: Mapping[str, str]) -> Iterator[Writer]:
+    """Rows as plain files: images/<split>/<name>.<ext> and labels/<split>/<name>.png; `names` = uuid -> name."""
+    yield _PlainFiles(sink, split, names)
+
+
+class _PlainFiles:
+    def __init__(self, sink: Sink, split: str, names: Mapping[str, str]) -> None:
+        self.files: dict[str, FileEntry] = {}
+        self._sink, self._split, self._names = sink, split, names
+
+    def add(self, sample: LabelledSample, image: bytes, label: bytes) -> int:
+        name = self._names[sample.uuid]
+        self._write(Path("images", self._split, f"{name}{sample.extension}"), image)
+        self._write(Path("labels", self._split, f"{name}.png"), label)
+        return len(image) + len(label)
+
+    def _write(self, path: Path, data: bytes) -> None:
+        with self._sink.file(path.as_posix()) as target:
+            target.write_bytes(data)
+        self.files[path.as_posix()] = FileEntry(sha256(data), len(data))
