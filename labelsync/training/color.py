@@ -42,7 +42,7 @@ def vary_color(image: npt.NDArray[np.uint8], changes: Sequence[Change]) -> npt.N
 def _mean_grey(planes: npt.NDArray[np.uint8]) -> float:
     """Mean of the grey levels rounded down, which takes half a level off on the average."""
     sums = planes.sum(1, dtype=np.uint64)
-    return float(np.dot(_GREY, sums) / max(1, planes.shape[1])) - 0.5
+    return max(0.0, float(np.dot(_GREY, sums) / max(1, planes.shape[1])) - 0.5)
 
 
 def _apply(planes: npt.NDArray[np.uint8], changes: Sequence[Change], mean: float) -> None:
@@ -68,7 +68,8 @@ def _apply(planes: npt.NDArray[np.uint8], changes: Sequence[Change], mean: float
                 torch.add(torch.tensor((1 - value) * mean), rgb, alpha=value, out=rgb)
             else:
                 torch.lerp(_grey(rgb, work[3]), rgb, value, out=rgb)
-            rgb.clamp_(0, 255)
+            if value > 1:  # else it lies between what was there before and 0, the mean or grey
+                rgb.clamp_(0, 255)
         np.copyto(part, rgb.numpy(), casting="unsafe")  # rounds down, for nothing is negative
 
 

@@ -15,7 +15,7 @@ from labelsync.records.results import TrainRecord
 from labelsync.training.arguments import parse_set, result_settings, training_arguments
 from labelsync.training.data import require_labelled
 from labelsync.training.folder import CHECKPOINTS, Identity, RunFolder, open_run, require_usable
-from labelsync.training.kept_images import KeptImages
+from labelsync.training.kept_images import kept_in
 from labelsync.training.knobs import Recipe
 from labelsync.training.process import (
     loaders,
@@ -100,7 +100,6 @@ def train(
     flags = {"epochs": epochs, "batch_size": batch_size, "learning_rate": learning_rate, "image_size": image_size}
     chosen = load_recipe(recipe, **flags, patience=patience, seed=seed)
     fields = parse_set(set)
-    kept = KeptImages(Path(cache_images).expanduser().resolve()) if cache_images else None
     publisher = _publisher(push_to_hub)
     with writing(out), own_randomness(), quiet():
         require_usable(out, resume=resume, overwrite=overwrite)
@@ -131,7 +130,9 @@ def train(
         )
         folder = _open(out, identity, overwrite=overwrite)
         names = {"model": short_name(model), "dataset": short_name(dataset)}
-        run = Run(folder, identity, data, splits, loaded, chosen, arguments, names, pictures, publisher, kept)
+        run = Run(
+            folder, identity, data, splits, loaded, chosen, arguments, names, pictures, publisher, kept_in(cache_images)
+        )
         manifest = folder.finished or run.execute()
         if publisher and rank() == 0:
             publisher.send(out, message=f"Step {manifest.summary['best_step']}: the best of the finished run")

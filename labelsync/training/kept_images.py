@@ -67,6 +67,11 @@ class KeptImages:
         return self.folder / name[:2] / f"{name}.image"
 
 
+def kept_in(folder: str | Path | None) -> KeptImages | None:
+    """Images kept in a folder, None where there is to be none."""
+    return KeptImages(Path(folder).expanduser().resolve()) if folder else None
+
+
 @cache
 def _decoders() -> str:
     """What decodes, with versions: another one might give other pixels."""
