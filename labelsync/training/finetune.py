@@ -15,7 +15,6 @@ from labelsync.records.results import TrainRecord
 from labelsync.training.arguments import parse_set, result_settings, training_arguments
 from labelsync.training.data import require_labelled
 from labelsync.training.folder import CHECKPOINTS, Identity, RunFolder, open_run, require_usable
-from labelsync.training.kept_images import kept_in
 from labelsync.training.knobs import Recipe
 from labelsync.training.process import (
     loaders,
@@ -130,9 +129,7 @@ def train(
         )
         folder = _open(out, identity, overwrite=overwrite)
         names = {"model": short_name(model), "dataset": short_name(dataset)}
-        run = Run(
-            folder, identity, data, splits, loaded, chosen, arguments, names, pictures, publisher, kept_in(cache_images)
-        )
+        run = Run(folder, identity, data, splits, loaded, chosen, arguments, names, pictures, publisher, cache_images)
         manifest = folder.finished or run.execute()
         if publisher and rank() == 0:
             publisher.send(out, message=f"Step {manifest.summary['best_step']}: the best of the finished run")
