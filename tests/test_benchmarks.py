@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 import labelsync
-from tests.benchmarks import convert, measure, scenes, second_round, tutorial
+from tests import reference
+from tests.benchmarks import convert, measure, metric, scenes, second_round, tutorial
+from tests.benchmarks import input as benchmark_input
 
 SMALL = (54, 96)
 
@@ -44,6 +46,28 @@ def test_convert_is_measured_beside_its_floor(tmp_path: Path) -> None:
     assert "| wall s |" in report and "| encode the label |" in report
     stages = [float(line.split("|")[2]) for line in report.splitlines() if line.startswith("| ") and "%" in line]
     assert all(stages), "a stage that takes no time is one that is not found any more"
+
+
+def test_the_input_is_measured_beside_the_documents_transform(tmp_path: Path) -> None:
+    report = benchmark_input.run(tmp_path, images=2, rounds=1, size=(216, 384))
+    assert "| resize and jitter |" in report and "| recipe sidewalk, --cache-images |" in report
+    stages = [
+        line.split("|")[2:4] for line in report.splitlines() if line.startswith(("| decode", "| resize |", "| jit"))
+    ]
+    assert len(stages) == 4
+    assert all(float(x) for stage in stages for x in stage), "a stage that takes no time is not found any more"
+
+
+def test_the_metric_is_measured_beside_evaluates_and_equals_it(tmp_path: Path) -> None:
+    report = metric.run(tmp_path, images=2, rounds=1, size=(216, 384))
+    assert report.count("0e+00 apart") == 5
+
+
+def test_evaluates_computation_is_the_published_definition() -> None:
+    pairs = [metric.maps_of(i, size=(54, 96)) for i in range(2)]
+    references, predictions = [r for r, _ in pairs], [p for _, p in pairs]
+    expected = reference.mean_iou(predictions, references, num_labels=metric.CLASSES, ignore_index=metric.VOID)
+    assert metric.difference(metric.theirs(predictions, references), expected) < 1e-12
 
 
 @pytest.mark.slow

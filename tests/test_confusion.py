@@ -1,11 +1,14 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from labelsync.errors import BitmapError
-from labelsync.evaluation.confusion import areas, confusion, zeros
+from labelsync.evaluation import confusion as confusion_module
+from labelsync.evaluation.confusion import areas, confusion, runs, zeros
+from labelsync.evaluation.on_device import confusion_on_device
 
 SIZES = (2, 11, 254, 255, 300)
 
@@ -42,6 +45,43 @@ def test_equals_counting_pixel_by_pixel(pair: tuple[int, np.ndarray, np.ndarray]
     counts = confusion(label, prediction, num_labels)
     assert counts.dtype == np.int64
     assert np.array_equal(counts, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int64])
+@pytest.mark.parametrize("num_labels", [3, 200, 300])
+@pytest.mark.parametrize("side", [1, 2, 7, 16])  # of the squares of one class
+def test_runs_are_counted_as_their_pixels_in_blocks_of_any_length(
+    dtype: type, num_labels: int, side: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(side)
+    highest = min(num_labels, np.iinfo(dtype).max)
+    label, prediction = (
+        np.kron(rng.integers(0, highest + 1, (9, 9)), np.ones((side, side), int)).astype(dtype) for _ in range(2)
+    )
+    expected = np.zeros((num_labels + 1, num_labels + 1), np.int64)
+    np.add.at(expected, (label.astype(int), prediction.astype(int)), 1)
+    for block in (1, 131, 1000, 1 << 18):
+        monkeypatch.setattr(confusion_module, "_BLOCK", block)
+        assert np.array_equal(confusion(label, prediction, num_labels), expected[1:])
+
+
+def test_long_runs_come_as_one_and_short_ones_as_they_are() -> None:
+    label = np.repeat(np.array([1, 2, 3], np.int64), 40)
+    ((values, others, pixels),) = runs(label, np.ones_like(label), bins=16)
+    assert (values.tolist(), others.tolist(), pixels.tolist()) == ([1, 2, 3], [1, 1, 1], [40, 40, 40])
+    assert values.dtype == np.uint8
+    ((values, _, pixels),) = runs(label.reshape(3, 40).T, np.ones((40, 3), np.uint8), bins=16)
+    assert pixels is None and len(values) == 120
+
+
+@given(pairs())
+def test_torch_counts_the_same_on_its_device(pair: tuple[int, np.ndarray, np.ndarray]) -> None:
+    num_labels, label, prediction = pair
+    for dtype in (torch.int32, torch.int64):
+        there = torch.from_numpy(prediction.astype(np.int64)).to(dtype)
+        counts = confusion_on_device(label, there, num_labels)
+        assert counts.dtype == np.int64
+        assert np.array_equal(counts, confusion(label, prediction, num_labels))
 
 
 @given(pairs(), st.integers(0, 8))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+import torch
 from click.testing import Result
 from PIL import Image
 
@@ -117,6 +118,7 @@ class Echo:
     def __init__(self, answers: Iterable[npt.NDArray[Any]] = (), batch_size: int = 4) -> None:
         self.answers = iter(answers)
         self.batch_size = batch_size
+        self.device = torch.device("cpu")
         self.asked = 0
 
     def segment_batch(self, images: Sequence[Any]) -> list[npt.NDArray[Any]]:

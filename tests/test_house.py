@@ -27,6 +27,7 @@ VENDORS = {
     "numpy": "anyone",
     "PIL": "anyone",
     "kornia_rs": "pixels/png",
+    "simplejpeg": "pixels/jpeg",
     "tqdm": "release dataset hub model evaluation quality training deploy pipeline",
     "click": "cli",
     "filelock": "store",

@@ -74,6 +74,19 @@ def test_equals_the_published_definition_under_every_setting(
     assert_same(streaming.compute(), expected)
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.int64])
+@pytest.mark.parametrize("ignore_index", [255, 0, 7, -100, 300])
+@pytest.mark.parametrize("reduce_labels", [False, True])
+def test_large_maps_equal_the_published_definition(dtype: type, ignore_index: int, *, reduce_labels: bool) -> None:
+    """Maps with long runs are counted by them: see `runs`."""
+    rng = np.random.default_rng(0)
+    values = np.array([*range(9), 254, 255, *([-100, 300, 256 + 3] if dtype == np.int64 else [])])
+    maps = [np.kron(rng.choice(values, (6, 5)), np.ones((8, 60), int)).astype(dtype) for _ in range(4)]
+    settings = {"num_labels": 8, "ignore_index": ignore_index, "reduce_labels": reduce_labels}
+    found = MeanIoU().compute(predictions=maps[:2], references=maps[2:], **settings)
+    assert_same(found, reference.mean_iou(maps[:2], maps[2:], **settings))
+
+
 @pytest.mark.parametrize("num_labels", SIZES)
 @pytest.mark.parametrize("reduce_labels", [False, True])
 @pytest.mark.parametrize("void", [False, True])

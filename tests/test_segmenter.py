@@ -9,8 +9,11 @@ import pytest
 import torch
 import transformers
 from PIL import Image
+from torchvision.transforms.v2 import functional
 
 from labelsync.errors import BitmapError, ModelError, OptionError
+from labelsync.evaluation.confusion import confusion
+from labelsync.evaluation.on_device import confusion_on_device
 from labelsync.model.load import load_model, new_model, save_model
 from labelsync.model.preprocess import resize
 from labelsync.model.segmenter import Segmenter, winning_output
@@ -189,3 +192,28 @@ def test_what_is_no_image_is_refused(segmenter: Segmenter, image: object, said: 
 def test_an_empty_batch_size_is_refused(folder: Path) -> None:
     with pytest.raises(OptionError, match="--batch-size"):
         Segmenter(folder, batch_size=0)
+
+
+def test_maps_on_the_device_are_those_of_segment_and_are_counted_alike(segmenter: Segmenter) -> None:
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (h, w, 3)).astype(np.uint8) for h, w in ((40, 56), (33, 70), (64, 64))]
+    labels = segmenter.labels
+    pairs = [(image, rng.integers(0, labels.num_labels + 1, image.shape[:2]).astype(np.uint8)) for image in images]
+    maps = segmenter.segment_on_device(images)
+    assert all(m.device == segmenter.device and m.dtype == torch.int32 for m in maps)
+    assert all(np.array_equal(m.numpy(), s) for m, s in zip(maps, segmenter.segment_batch(images), strict=True))
+    for (image, label), there in zip(pairs, maps, strict=True):
+        here = confusion(label, segmenter.segment(image), labels.num_labels)
+        assert np.array_equal(confusion_on_device(label, there, labels.num_labels), here)
+
+
+def test_any_view_of_an_image_is_resized_as_its_copy() -> None:
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3)).astype(np.uint8)
+    fixed = image.copy()
+    fixed.flags.writeable = False
+    for view in (image[3:40, 5:60], image[::-1], image[:, ::-2], image[..., ::-1], fixed, image.transpose(1, 0, 2)):
+        planes = torch.from_numpy(np.array(view.transpose(2, 0, 1), order="C"))
+        for size_hw in ((24, 31), (90, 100), view.shape[:2]):
+            expected = functional.resize(planes, list(size_hw), antialias=True)
+            assert torch.equal(resize(view, size_hw), expected)
+            assert resize(view, size_hw).is_contiguous()

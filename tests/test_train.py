@@ -5,6 +5,7 @@ import json
 import math
 import multiprocessing
 import random
+import re
 import shutil
 import signal
 from collections.abc import Callable
@@ -498,6 +499,17 @@ def test_a_missing_dataset_is_one_line(cli: Cli, start: Path, tmp_path: Path) ->
     result = cli("train", tmp_path / "half", "--model", start, "--out", tmp_path / "run", code=1)
     assert "holds neither Parquet files nor images with labels" in result.stderr
     assert not (tmp_path / "run").exists()
+
+
+def test_cached_images_give_the_same_model_and_their_size_is_said(
+    cli: Any, data: Path, start: Path, done: TrainRecord, tmp_path: Path
+) -> None:
+    kept = tmp_path / "kept"
+    argv = ("train", data, "--model", start, "--out", tmp_path / "run", *QUICK, "--cache-images", kept, "--json")
+    result = cli(*argv)
+    assert from_json(TrainRecord, result.stdout).digest == done.digest
+    assert re.search(rf"decoded images: \d+ \([\d.]+ MB\) in {re.escape(str(kept))}", result.stderr)
+    assert any(kept.rglob("*.image"))
 
 
 @pytest.fixture

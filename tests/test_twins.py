@@ -124,6 +124,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--pictures", "0"], {"pictures": 0}),
         (["--push-to-hub", "acme/seg"], {"push_to_hub": "acme/seg"}),
         (["--set", "bf16=true", "--set", "eval_steps=5"], {"set": ("bf16=true", "eval_steps=5")}),
+        (["--cache-images", "kept"], {"cache_images": Path("kept")}),
         (["--image-column", "photo"], {"image_column": "photo"}),
         (["--label-column", "annotation"], {"label_column": "annotation"}),
         (["--id2label", "huggingface/label-files:a.json"], {"id2label": "huggingface/label-files:a.json"}),

@@ -52,6 +52,12 @@ class Train(click.Command):
 @recipe_options
 @click.option("--set", multiple=True, metavar="NAME=VALUE", help="Another field of transformers' TrainingArguments.")
 @click.option(
+    "--cache-images",
+    type=click.Path(path_type=Path),
+    metavar="DIR",
+    help="Keep decoded images there: each is decoded once, not once an epoch, for some 8 MB of disk per 1080p image.",
+)
+@click.option(
     "--report-to", type=CommaList("a,b", str), default=(), help="Trackers: tensorboard, wandb, ... if installed."
 )
 @click.option(
@@ -81,6 +87,7 @@ def train(
     patience: int | None,
     seed: int | None,
     set: tuple[str, ...],
+    cache_images: Path | None,
     report_to: tuple[str, ...],
     pictures: int,
     push_to_hub: str | None,
@@ -114,6 +121,7 @@ def train(
         patience=patience,
         seed=seed,
         set=set,
+        cache_images=cache_images,
         report_to=report_to,
         pictures=pictures,
         push_to_hub=push_to_hub,

@@ -1,5 +1,6 @@
 """Confusion counts: which class was said how often where which class was meant. Integers, so that they add up."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,9 @@ import numpy.typing as npt
 from labelsync.errors import BitmapError
 
 Counts = npt.NDArray[np.int64]
+Ids = npt.NDArray[Any]
+
+_BLOCK = 1 << 18  # pixels at once
 
 
 def confusion(label: npt.NDArray[Any], prediction: npt.NDArray[Any], num_labels: int) -> Counts:
@@ -42,15 +46,54 @@ def areas(counts: Counts) -> Counts:
     return np.stack([np.diagonal(counts, offset=1), counts[:, 1:].sum(0), counts.sum(1)])
 
 
-def pair_counts(rows: npt.NDArray[Any], columns: npt.NDArray[Any], size: int) -> Counts:
+def pair_counts(rows: Ids, columns: Ids, size: int, lengths: Counts | None = None) -> Counts:
     """(size, size) int64 counts of value pairs, all below `size`.
 
-    One number stands for a pair, in 16 bits where that holds it: 5 ms instead of 20 for a 1080p image of 35 classes.
+    Args:
+        lengths: how many pixels each pair stands for, as `runs` gives it; None = one each.
     """
-    dtype = np.uint16 if size * size <= 1 << 16 else np.uint32 if size * size <= 1 << 32 else np.uint64
+    if lengths is None:
+        counts = np.zeros((size, size), np.int64)
+        for values, others, pixels in runs(rows, columns, bins=size * size):
+            counts += _counts(values, others, size, pixels)
+        return counts
+    return _counts(rows, columns, size, lengths)
+
+
+def runs(rows: Ids, columns: Ids, *, bins: int) -> Iterator[tuple[Ids, Ids, Counts | None]]:
+    """Value pairs of two maps, those that follow each other and are equal as one; and the pixels of each.
+
+    Maps of classes have long runs of equal pairs. Counted so, a 1080p image of 35 classes takes 1.5 ms, and not 20 as
+    by a masked copy. Where neighbours differ mostly, all pairs come as they are, with None. In blocks, which stay in
+    a core's own cache, unless the `bins` that each is counted into are as many.
+    """
+    rows, columns = rows.reshape(-1), columns.reshape(-1)
+    block = max(_BLOCK, bins)
+    for start in range(0, rows.size, block):
+        values, others = (_narrow(ids[start : start + block]) for ids in (rows, columns))
+        changes = values[1:] != values[:-1]
+        changes |= others[1:] != others[:-1]
+        if np.count_nonzero(changes) > len(values) // 8:
+            yield values, others, None
+            continue
+        ends = np.append(np.flatnonzero(changes), len(values) - 1)
+        yield values[ends], others[ends], np.diff(ends, prepend=-1)
+
+
+def _narrow(ids: Ids) -> Ids:
+    """Integers as bytes where they are bytes: most of the time goes into moving them."""
+    unsigned = ids.view(f"u{ids.itemsize}")  # a negative number read so is a large one
+    return unsigned.astype(np.uint8, copy=False) if int(unsigned.max(initial=0)) <= np.iinfo(np.uint8).max else ids
+
+
+def _counts(rows: Ids, columns: Ids, size: int, lengths: Counts | None) -> Counts:
+    """`pair_counts` in one go. One number stands for a pair, in 16 bits where that holds it."""
+    bins = size * size
+    dtype = np.uint16 if bins <= 1 << 16 else np.uint32 if bins <= 1 << 32 else np.uint64
     code = np.multiply(rows, size, dtype=dtype, casting="unsafe")
     np.add(code, columns, out=code, casting="unsafe")
-    return np.bincount(code.ravel(), minlength=size * size).reshape(size, size).astype(np.int64, copy=False)
+    counts = np.bincount(code, lengths, bins)  # weights are added up as float64: exact up to 2**53
+    return counts.reshape(size, size).astype(np.int64, copy=False)
 
 
 def _require_ids(bitmap: npt.NDArray[Any], num_labels: int, what: str) -> None:

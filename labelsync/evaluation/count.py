@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from labelsync.errors import BitmapError, DatasetError
 from labelsync.evaluation.confusion import Counts, confusion, zeros
+from labelsync.evaluation.on_device import confusion_on_device
 from labelsync.labels import LabelMap
 from labelsync.model.ahead import load_ahead
 from labelsync.model.segmenter import Segmenter
@@ -21,18 +22,20 @@ from labelsync.records.release import Row
 T = TypeVar("T")
 
 Bitmap = npt.NDArray[Any]
-Measure = Callable[[Row, Bitmap, Bitmap, npt.NDArray[np.float32] | None], T]
+Measure = Callable[[Row, Bitmap, Any, npt.NDArray[np.float32] | None], T]
 """(row, label, prediction, confidence or None) -> what is kept of an image; runs in threads."""
 
 
 def count(segmenter: Segmenter, rows: Sequence[Row], labels: LabelMap, *, progress: str = "") -> Counts:
-    """(K, K + 1) confusion counts of all rows together. Arguments and errors as `measured`."""
+    """(K, K + 1) confusion counts of all rows together, made where the model is. Arguments and errors as `measured`."""
+    on_device = segmenter.device.type != "cpu"
 
-    def counts_of(row: Row, label: Bitmap, prediction: Bitmap, _: object) -> Counts:  # noqa: ARG001 - a Measure
-        return confusion(label, prediction, labels.num_labels)
+    def counts_of(row: Row, label: Bitmap, prediction: Any, _: object) -> Counts:  # noqa: ARG001 - a Measure
+        counted = confusion_on_device if on_device else confusion
+        return counted(label, prediction, labels.num_labels)
 
     total = zeros(labels.num_labels)
-    for counts in measured(segmenter, rows, labels, counts_of, progress=progress):
+    for counts in measured(segmenter, rows, labels, counts_of, on_device=on_device, progress=progress):
         total += counts
     return total
 
@@ -44,6 +47,7 @@ def measured(
     measure: Measure[T],
     *,
     confidence: bool = False,
+    on_device: bool = False,
     progress: str = "",
 ) -> Iterator[T]:
     """What `measure` keeps of every row, one after the other. It works on one batch while the model is at the next.
@@ -51,6 +55,7 @@ def measured(
     Args:
         segmenter: answers in the disk ids of `labels`.
         confidence: also ask the segmenter how sure it is.
+        on_device: hand predictions over as tensors, where the model is.
         progress: title of a progress bar; empty = none.
 
     Raises:
@@ -67,7 +72,7 @@ def measured(
             problems += [f"{loading.item.name}: {loading.problem}" for loading in batch if loading.problem]
             if not problems:  # with a problem the rest is only looked through, to name all problems at once
                 pairs = [loading.value for loading in batch if loading.value]
-                said = _segmented(segmenter, [image for image, _ in pairs], confidence=confidence)
+                said = _segmented(segmenter, [image for image, _ in pairs], confidence=confidence, on_device=on_device)
                 yield from (future.result() for future in waiting)  # never more than two batches in memory
                 waiting = [
                     pool.submit(measure, loading.item, label, *answer)
@@ -85,11 +90,12 @@ def measured(
 
 
 def _segmented(
-    segmenter: Segmenter, images: list[npt.NDArray[np.uint8]], *, confidence: bool
-) -> Iterable[tuple[Bitmap, npt.NDArray[np.float32] | None]]:
+    segmenter: Segmenter, images: list[npt.NDArray[np.uint8]], *, confidence: bool, on_device: bool
+) -> Iterable[tuple[Any, npt.NDArray[np.float32] | None]]:
     if confidence:
         return segmenter.segment_with_confidence(images)
-    return [(bitmap, None) for bitmap in segmenter.segment_batch(images)]
+    segment = segmenter.segment_on_device if on_device else segmenter.segment_batch
+    return [(bitmap, None) for bitmap in segment(images)]
 
 
 def _decode(row: Row, labels: LabelMap) -> tuple[npt.NDArray[np.uint8], Bitmap]:

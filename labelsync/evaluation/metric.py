@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsync.errors import BitmapError, OptionError
-from labelsync.evaluation.confusion import Counts, pair_counts
+from labelsync.evaluation.confusion import Counts, pair_counts, runs
 from labelsync.evaluation.scores import scores_of_areas
 from labelsync.labels import MAX_UINT8_CLASSES
 
@@ -80,10 +80,15 @@ class MeanIoU(evaluate.Metric):  # type: ignore[misc] # evaluate has no type inf
         """Count one map. Raises as `add_batch`."""
         if not self.num_labels:
             raise OptionError("MeanIoU does not know num_labels", hint="write MeanIoU(num_labels=...)")
-        said, meant = np.asarray(prediction), self._references(np.asarray(reference))
+        said, meant = np.asarray(prediction), np.asarray(reference)
         if said.shape != meant.shape:
             raise BitmapError(f"a prediction has shape {said.shape} and its reference {meant.shape}")
-        counts = _areas(said, meant, self.num_labels, ignore_index=self.ignore_index)
+        for ids in (said, meant):
+            if not np.issubdtype(ids.dtype, np.integer):
+                raise BitmapError(f"maps of class ids hold integers, not {ids.dtype}")
+        counts = np.zeros((3, self.num_labels), np.int64)
+        for values, answers, pixels in runs(meant, said, bins=(self.num_labels + 2) ** 2):
+            counts += _areas(answers, self._references(values), pixels, self.num_labels, ignored=self.ignore_index)
         self._areas = counts if self._areas is None else self._areas + counts
 
     def compute(
@@ -157,26 +162,27 @@ class MeanIoU(evaluate.Metric):  # type: ignore[misc] # evaluate has no type inf
         return ""  # evaluate would make a cache folder here
 
 
-def _areas(said: npt.NDArray[Any], meant: npt.NDArray[Any], num_labels: int, *, ignore_index: int) -> Counts:
+def _areas(
+    said: npt.NDArray[Any], meant: npt.NDArray[Any], pixels: Counts | None, num_labels: int, *, ignored: int
+) -> Counts:
     """(3, K): intersection, predicted, labelled.
 
     Values outside 0..K-1 are of no class: a reference so still lets its pixel count as predicted, as in evaluate.
+
+    Args:
+        pixels: how many each pair of values stands for; None = one.
     """
-    rows, ignored = _capped(meant, num_labels), meant == ignore_index
-    if 0 <= ignore_index < num_labels:
-        rows[ignored] = num_labels + 1
-    else:
-        rows += ignored  # these are K already, and this takes a third of the time
-    counts = pair_counts(rows, _capped(said, num_labels), num_labels + 2)
+    rows = _capped(meant, num_labels)
+    rows[meant == ignored] = num_labels + 1
+    counts = pair_counts(rows, _capped(said, num_labels), num_labels + 2, pixels)
     inside = counts[: num_labels + 1, :num_labels]
     return np.stack([np.diagonal(inside), inside.sum(0), counts[:num_labels].sum(1)])
 
 
 def _capped(ids: npt.NDArray[Any], num_labels: int) -> npt.NDArray[Any]:
     """Ids with K for whatever is no class; in one pass, since a negative number read as unsigned is a large one."""
-    if not np.issubdtype(ids.dtype, np.integer):
-        raise BitmapError(f"maps of class ids hold integers, not {ids.dtype}")
     unsigned = ids.view(f"u{ids.itemsize}")
     capped = np.empty(ids.shape, np.uint8 if num_labels <= MAX_UINT8_CLASSES else np.uint32)
-    np.minimum(unsigned, min(num_labels, np.iinfo(unsigned.dtype).max), out=capped, casting="unsafe")
+    top = np.full(ids.shape, min(num_labels, np.iinfo(unsigned.dtype).max), unsigned.dtype)
+    np.minimum(unsigned, top, out=capped, casting="unsafe")  # not with the number itself: numpy is slow there
     return capped

@@ -73,7 +73,12 @@ class Segmenter:
 
     def segment_batch(self, images: Iterable[ImageLike]) -> list[npt.NDArray[Any]]:
         """Images of any sizes -> as many class maps, in order, run `batch_size` at once. Raises as `segment`."""
-        return [bitmap for bitmap, _ in self._in_batches(images, winning_output)]
+        return [self._table[winner.cpu().numpy()] for winner, _ in self._in_batches(images, winning_output)]
+
+    def segment_on_device(self, images: Iterable[ImageLike]) -> list[torch.Tensor]:
+        """As `segment_batch`, as (H, W) int32 tensors that stay on the model's device. Raises as `segment`."""
+        table = torch.from_numpy(self._table.astype(np.int32)).to(self.device)
+        return [table[winner.long()] for winner, _ in self._in_batches(images, winning_output)]
 
     def segment_with_confidence(
         self, images: Iterable[ImageLike]
@@ -84,7 +89,12 @@ class Segmenter:
         It comes out of the same pass over the outputs: 0.37 s instead of 0.23 for a 1080p image of 35 classes on a CPU.
         """
         found = self._in_batches(images, winner_and_confidence)
-        return [(bitmap, confidence) for bitmap, confidence in found if confidence is not None]
+        return [(self._table[w.cpu().numpy()], c.cpu().numpy()) for w, c in found if c is not None]
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return next(self.loaded.model.parameters()).device
 
     def _in_batches(self, images: Iterable[ImageLike], pick: "_Pick") -> list["_Found"]:
         arrays = [as_array(image) for image in images]
@@ -97,14 +107,13 @@ class Segmenter:
         model = self.loaded.model
         if model.training:
             model.eval()
-        device = next(model.parameters()).device
+        device = self.device
         try:
             pixels = torch.stack([resize(a, self.loaded.size_hw) for a in arrays]).to(device)
             with torch.inference_mode(), torch.autocast(device.type, enabled=False):
                 logits = model(normalize(pixels, mean=self.loaded.mean, std=self.loaded.std)).logits.float()
                 picked = [pick(o, a.shape[:2]) for o, a in zip(logits, arrays, strict=True)]
-                found = [p if isinstance(p, tuple) else (p, None) for p in picked]
-                maps = [(w.cpu().numpy(), None if c is None else c.cpu().numpy()) for w, c in found]
+                found: list[_Found] = [p if isinstance(p, tuple) else (p, None) for p in picked]
                 finite = bool(torch.isfinite(logits).all())
         except torch.OutOfMemoryError:
             raise ModelError(
@@ -115,11 +124,11 @@ class Segmenter:
             raise ModelError(
                 f"{self.loaded.source} gives outputs that are not finite", hint="its training diverged: train it again"
             )
-        return [(self._table[w], confidence) for w, confidence in maps]
+        return found
 
 
 _Pick = Callable[[torch.Tensor, Sequence[int]], torch.Tensor | tuple[torch.Tensor, torch.Tensor]]
-_Found = tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None]
+_Found = tuple[torch.Tensor, torch.Tensor | None]  # on the device: numbers of outputs, and confidence
 
 
 def winning_output(logits: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor:

@@ -13,22 +13,15 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from torchvision.transforms.v2 import functional
 
-from labelsync.model.preprocess import resize
+from labelsync.model.preprocess import resize_interleaved
+from labelsync.training.color import vary_color
 from labelsync.training.knobs import Augment
 
 RGB = tuple[int, int, int]
 
 _TRIES = 10  # places of a crop
 _COUNTED = 128  # rows and columns that a crop's classes are counted on
-
-_COLOR = (
-    functional.adjust_brightness,
-    functional.adjust_contrast,
-    functional.adjust_saturation,
-    functional.adjust_hue,
-)
 
 
 @dataclass(frozen=True)
@@ -121,28 +114,33 @@ def _shares(drawn: Draw) -> tuple[float, float]:
 
 
 def apply(
-    image: npt.NDArray[np.uint8], label: npt.NDArray[Any], drawn: Draw, *, size_hw: tuple[int, int], fill: RGB
+    image: npt.NDArray[np.uint8],
+    label: npt.NDArray[Any],
+    drawn: Draw,
+    *,
+    size_hw: tuple[int, int],
+    fill: RGB,
+    step: int = 1,
 ) -> tuple[torch.Tensor, npt.NDArray[Any]]:
     """One sample as the model is to see it.
 
     Args:
-        image: (H, W, 3) uint8 RGB.
+        image: (H, W, 3) uint8 RGB, or smaller by `step`, as `decode_reduced` gives it.
         label: (H, W) disk ids; nearest pixel only, so no id appears that was not there.
         drawn: the variation; `Draw()` gives the evaluation's own resize.
         size_hw: (h, w) of the result.
         fill: colour of what lies outside the image; its label is 0.
+        step: pixels of the label to one of the image, along each axis. Where it is at most `largest_step`, image and
+            label of the result lie within half a pixel of each other.
 
     Returns:
         (3, h, w) uint8 pixels and (h, w) disk ids of the label's dtype.
     """
-    high, wide = _shares(drawn)
-    ys, height = _axis(image.shape[0], size_hw[0], high, drawn.top)
-    xs, width = _axis(image.shape[1], size_hw[1], wide, drawn.left)
-    seen = resize(image[ys.source, xs.source], (height, width))
-    for kind, value in drawn.color:
-        seen = _COLOR[kind](seen, value)
+    (ys, height), (xs, width) = _axes(label.shape, size_hw, drawn)
+    crop = image[_reduced(ys.source, step, image.shape[0]), _reduced(xs.source, step, image.shape[1])]
+    seen = torch.from_numpy(vary_color(resize_interleaved(crop, (height, width)).numpy(), drawn.color))
     part = label[ys.source, xs.source]
-    near = part[np.ix_(_nearest(part.shape[0], height), _nearest(part.shape[1], width))]
+    near = part[_nearest(part.shape[0], height)].take(_nearest(part.shape[1], width), axis=1)
     if (height, width) != size_hw:
         pixels = torch.tensor(fill, dtype=torch.uint8).view(3, 1, 1).repeat(1, *size_hw)
         pixels[:, ys.target, xs.target] = seen
@@ -155,12 +153,39 @@ def apply(
     return pixels, ids
 
 
+def largest_step(shape: tuple[int, ...], drawn: Draw, *, size_hw: tuple[int, int]) -> float:
+    """How many times smaller an image may be decoded: its crop still has a pixel for every pixel of the result.
+
+    Args:
+        shape: (H, W) of the label.
+    """
+    (ys, height), (xs, width) = _axes(shape, size_hw, drawn)
+    return min(ys.length / height, xs.length / width)
+
+
 @dataclass(frozen=True)
 class _Span:
     """Which part of the image goes to which part of the result, along one axis."""
 
     source: slice
     target: slice
+
+    @property
+    def length(self) -> int:
+        """Pixels of the image."""
+        return int(self.source.stop - self.source.start)
+
+
+def _axes(shape: tuple[int, ...], size_hw: tuple[int, int], drawn: Draw) -> tuple[tuple[_Span, int], tuple[_Span, int]]:
+    """The span along height and width, and how many pixels of the result it covers."""
+    high, wide = _shares(drawn)
+    return _axis(shape[0], size_hw[0], high, drawn.top), _axis(shape[1], size_hw[1], wide, drawn.left)
+
+
+def _reduced(part: slice, step: int, length: int) -> slice:
+    """The same part of an image that is smaller by `step` and has `length` pixels; at least one of them."""
+    start = min(round(part.start / step), length - 1)
+    return slice(start, max(start + 1, min(length, round(part.stop / step))))
 
 
 def _axis(length: int, size: int, share: float, at: float) -> tuple[_Span, int]:

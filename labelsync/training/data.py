@@ -15,10 +15,11 @@ from torch.utils.data import Dataset, Sampler
 
 from labelsync.errors import BitmapError, DatasetError, LabelsyncError
 from labelsync.labels import LabelMap
-from labelsync.pixels.image import decode_image
+from labelsync.pixels.image import Reduced, decode_image, decode_reduced
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.release import Row
-from labelsync.training.augment import RGB, apply, draw, generator, settled
+from labelsync.training.augment import RGB, apply, draw, generator, largest_step, settled
+from labelsync.training.kept_images import KeptImages
 from labelsync.training.knobs import Augment
 
 Key = tuple[int, int]
@@ -41,6 +42,7 @@ class TrainingData(Dataset[Item | LabelsyncError]):
         augment: Augment,
         fill: RGB = (0, 0, 0),
         seed: int = 0,
+        kept: KeptImages | None = None,
     ) -> None:
         self.rows = rows
         self.labels = labels
@@ -48,21 +50,33 @@ class TrainingData(Dataset[Item | LabelsyncError]):
         self.augment = augment
         self.fill = fill
         self.seed = seed
+        self.kept = kept
 
     def __len__(self) -> int:
         return len(self.rows)
 
     def __getitem__(self, key: Key) -> Item | LabelsyncError:
         epoch, index = key
+        row = self.rows[index % len(self.rows)]
+        drawn = draw(self.augment, seed=self.seed, epoch=epoch, index=index)
         try:
-            image, label = decode(self.rows[index % len(self.rows)], self.labels)
+            label = decode_label(row, self.labels)
+            image = self._read(row, label, step=largest_step(label.shape, drawn, size_hw=self.size_hw))
         except LabelsyncError as e:
             return e
-        drawn = settled(
-            draw(self.augment, seed=self.seed, epoch=epoch, index=index), label, most=self.augment.max_class_share
-        )
-        pixels, ids = apply(image, label, drawn, size_hw=self.size_hw, fill=self.fill)
+        drawn = settled(drawn, label, most=self.augment.max_class_share)
+        pixels, ids = apply(image.pixels, label, drawn, size_hw=self.size_hw, fill=self.fill, step=image.step)
         return pixels, to_model_ids(ids, self.labels)
+
+    def _read(self, row: Row, label: npt.NDArray[Any], *, step: float) -> Reduced:
+        """The image of a row, of the size of its label. Raises DatasetError as `decode`."""
+        read = self.kept.read if self.kept else decode_reduced
+        try:
+            image = read(row.image, step=step)
+        except BitmapError as e:
+            raise DatasetError(f"{_named(row)}: {e.message}", hint="convert the release again") from None
+        _require_one_size(row, image.size_hw, label.shape)
+        return image
 
 
 class EpochSampler(Sampler[Key]):
@@ -152,11 +166,7 @@ def decode(row: Row, labels: LabelMap) -> tuple[npt.NDArray[np.uint8], npt.NDArr
     except BitmapError as e:
         raise DatasetError(f"{_named(row)}: {e.message}", hint="convert the release again") from None
     label = decode_label(row, labels)
-    if image.shape[:2] != label.shape:
-        raise DatasetError(
-            f"{_named(row)}: the image is {_hw(image.shape)} and its label {_hw(label.shape)}",
-            hint="correct that sample, or leave it out",
-        )
+    _require_one_size(row, image.shape[:2], label.shape)
     return image, label
 
 
@@ -173,6 +183,14 @@ def decode_label(row: Row, labels: LabelMap) -> npt.NDArray[Any]:
             hint="check id2label.json, or convert the release again",
         )
     return label
+
+
+def _require_one_size(row: Row, image: tuple[int, ...], label: tuple[int, ...]) -> None:
+    if image != label:
+        raise DatasetError(
+            f"{_named(row)}: the image is {_hw(image)} and its label {_hw(label)}",
+            hint="correct that sample, or leave it out",
+        )
 
 
 def to_model_ids(ids: npt.NDArray[Any], labels: LabelMap) -> torch.Tensor:

@@ -1,11 +1,13 @@
 """One run in its folder: steps, best model, and what is left behind."""
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from tqdm import tqdm
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from labelsync import store
@@ -18,6 +20,7 @@ from labelsync.training.card import OVERLAY, model_card, overlay_picture
 from labelsync.training.checkpoints import STATE, require_same_weights
 from labelsync.training.data import TrainingData
 from labelsync.training.folder import CHECKPOINTS, STAGE, Identity, RunFolder
+from labelsync.training.kept_images import kept_in
 from labelsync.training.knobs import Recipe
 from labelsync.training.pictures import PICTURES, Pictures
 from labelsync.training.process import step_errors
@@ -39,6 +42,7 @@ class Run:
         names: "model" and "dataset" as people call them: a Hub id or a folder's own name.
         pictures: number of validation samples that are drawn after every evaluation.
         publisher: gets the best model after every save.
+        cache_images: a folder where decoded training images are kept; None = nowhere.
     """
 
     folder: RunFolder
@@ -51,6 +55,7 @@ class Run:
     names: Mapping[str, str]
     pictures: int = 0
     publisher: Publisher | None = None
+    cache_images: str | Path | None = None
 
     def execute(self) -> store.Manifest:
         """Train, load the best model, write the folder.
@@ -75,6 +80,8 @@ class Run:
             trainer.accelerator.wait_for_everyone()
         finally:
             trainer.close()
+            if trainer.data.kept and trainer.is_world_process_zero():
+                tqdm.write(trainer.data.kept.summary(), file=sys.stderr)
         return store.read_manifest(self.folder.path, STAGE)
 
     def _trainer(self, flow: Flow) -> SegmentationTrainer:
@@ -85,6 +92,7 @@ class Run:
             augment=self.recipe.augment,
             fill=_mean_color(self.loaded),
             seed=self.arguments.seed,
+            kept=kept_in(self.cache_images),
         )
         weights, factors = self._rarity()
         return SegmentationTrainer(
