@@ -151,6 +151,11 @@ def test_three_rounds_leave_three_tags_each_and_move_only_their_change(team):
     assert team.splits("v1") == team.splits("v3")
     comparison = json.loads((team.folder / "rounds/v3/comparison.json").read_text())
     assert comparison["left_out"] == {} and "kerb" in comparison["classes"]  # the rename is followed
+    page = (team.folder / "rounds/v3/summary.md").read_text()
+    iou = comparison["figures"]["iou.kerb"]
+    assert f"| kerb | {iou['new']:.4f} | {iou['baseline']:.4f} | {iou['delta']:+.4f}" in page
+    assert "class-1 is now called kerb" in page and "in **production**" in page
+    assert f"mean IoU **{third['mean_iou']:.4f}**" in page
 
 
 def test_classes_that_the_last_model_lacks_are_told_apart(team):
@@ -185,7 +190,7 @@ def test_a_second_run_does_nothing(team):
     assert found == (heads(team), heads(team, "dataset"))
     still = {p: p.stat().st_mtime_ns for p in before}
     changed = {p.name for p in before if before[p] != still[p]}
-    assert changed <= {"comparison.json"}
+    assert changed <= {"summary.md"}
 
 
 def test_a_failed_gate_publishes_the_model_and_leaves_production(team):

@@ -98,6 +98,14 @@ class Gates:
 
 
 @dataclass(frozen=True)
+class Report:
+    """What a round leaves for people to read."""
+
+    __pydantic_config__ = _STRICT
+    summary: bool = True
+
+
+@dataclass(frozen=True)
 class Config:
     """A whole labelsync.toml. `path` is the file; paths in it are relative to its folder."""
 
@@ -109,6 +117,7 @@ class Config:
     train: Train = field(default_factory=Train)
     evaluate: Evaluate = field(default_factory=Evaluate)
     gates: Gates = field(default_factory=Gates)
+    report: Report = field(default_factory=Report)
     path: Path = Path(NAME)
 
     @property

@@ -15,6 +15,7 @@ from labelsync.pipeline.config import NAME, Config, read_config
 from labelsync.pipeline.rounds import Round, read_rounds, round_name, rounds_folder
 from labelsync.pipeline.sources import find_sources
 from labelsync.pipeline.stages import STAGES
+from labelsync.pipeline.summary import write_summary
 from labelsync.records.rounds import RoundRecord, StageRun
 
 
@@ -58,6 +59,8 @@ def run(
                 round.record = replace(round.record, stages=(*_others(round, name), _planned(round, name)))
                 continue
             _run_stage(round, name)
+        if read.report.summary and not dry_run:
+            write_summary(round.record)
     failed = () if dry_run else round.record.failed_gates
     if failed:
         raise GateFailed(
