@@ -27,9 +27,9 @@ from tests.benchmarks.measure import ROOT, ROUNDS, Line, labelsync, measured, me
 SAMPLES, COPIES = 60, 10  # 600 in all: processes that start must not be what is measured
 AIM = 1.3
 
-# Functions of `labelsync` whose time is taken, with all that they call, and what they do. `_read` is that of samples.
+# Functions of `labelsync` whose time is taken, with all that they call, and what they do.
 STAGES = {
-    "_read": "read and hash files",
+    "read_file": "read and hash files",
     "require_whole": "see that the image is whole",
     "decode_instance_bitmap": "decode the bitmap",
     "to_semantic": "look up the classes",
