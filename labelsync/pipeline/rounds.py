@@ -1,17 +1,17 @@
 """What rounds leave on disk, beside labelsync.toml.
 
-    rounds/<name>/round.json      the record: how each stage ended, written after every one
-    rounds/<name>/release/        `pull`; release-2/, release-3/, .. where there are several datasets
-    rounds/<name>/diff.json       `diff` against the round before; diff-2.json, ..
-    rounds/<name>/check.json      `check` of the release; check-2.json, ..
-    rounds/<name>/check-dataset.json  `check` of the dataset, which knows of splits
-    rounds/<name>/dataset/        `convert`
-    rounds/<name>/model/          `train`
-    rounds/<name>/evaluation/     `evaluate`
-    rounds/<name>/baseline/       `evaluate` of the model that was published last, on this round's images and labels
-    rounds/<name>/comparison.json `compare` of the two
-    rounds/<name>/summary.md      the round on a page
-    rounds/production.json        the rounds whose models were in production, the last one is
+rounds/<name>/round.json      the record: how each stage ended, written after every one
+rounds/<name>/release/        `pull`; release-2/, release-3/, .. where there are several datasets
+rounds/<name>/diff.json       `diff` against the round before; diff-2.json, ..
+rounds/<name>/check.json      `check` of the release; check-2.json, ..
+rounds/<name>/check-dataset.json  `check` of the dataset, which knows of splits
+rounds/<name>/dataset/        `convert`
+rounds/<name>/model/          `train`
+rounds/<name>/evaluation/     `evaluate`
+rounds/<name>/baseline/       `evaluate` of the model that was published last, on this round's images and labels
+rounds/<name>/comparison.json `compare` of the two
+rounds/<name>/summary.md      the round on a page
+rounds/production.json        the rounds whose models were in production, the last one is
 """
 
 import json
