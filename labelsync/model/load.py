@@ -168,7 +168,7 @@ def pick_device(device: str | None) -> torch.device:
     try:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as e:
+    except (RuntimeError, AssertionError, NotImplementedError) as e:  # no such name, no CUDA in this torch, no kernels
         raise OptionError(f"device {device!r} cannot be used ({_line(e)})", hint="try --device cpu") from None
     return chosen
 
