@@ -272,6 +272,30 @@ def test_on_another_machine_classes_and_splits_come_from_the_hub(team):
     assert second["baseline_mean_iou"] is not None, second["stages"]  # the model that is in production there
 
 
+def test_on_another_machine_a_published_round_keeps_its_splits(team):
+    def only_ten(dataset: dict[str, Any], _: Path) -> None:
+        for sample in dataset["samples"][10:]:
+            sample["labels"] = {"ground-truth": None}
+
+    team.label("all")
+    whole = team.document
+    team.document = json.loads(json.dumps(whole))
+    team.label("v1", only_ten)
+    team.run("--until", "push-dataset")
+    team.document = whole
+    team.label("v2")
+    team.run("--until", "push-dataset")
+    pinned, commit = team.splits("v2"), heads(team, "dataset")["v2"]
+    shutil.rmtree(team.folder / "rounds")
+    team.run("--release", "v2", "--until", "push-dataset")
+    assert team.splits("v2") == pinned
+    assert heads(team, "dataset")["v2"] == commit
+    shutil.rmtree(team.folder / "rounds")
+    team.edit(f'dataset = "{team.dataset}"\n', "")
+    team.run("--release", "v2", "--until", "convert")
+    assert team.splits("v2") != pinned  # without what was published they would be others, so this test can fail
+
+
 # -------------------------------------------------------------------- choosing stages
 
 

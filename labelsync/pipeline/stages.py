@@ -149,7 +149,10 @@ def _convert(round: Round) -> StageRun:
 
 
 def _previous_dataset(round: Round) -> str | None:
-    """The dataset that pins classes and splits: the round before's, or on another machine the published one."""
+    """The dataset that pins classes and splits: the round before's, or on another machine the published one.
+
+    That may be of this very round: the pins are the same, and its rows are taken over.
+    """
     for before in reversed(round.earlier):
         if (Path(before.path) / "dataset" / store.MANIFEST).is_file():
             return str(Path(before.path) / "dataset")
@@ -158,11 +161,10 @@ def _previous_dataset(round: Round) -> str | None:
     from labelsync.dataset.source import find_dataset
 
     try:
-        files = find_dataset(round.config.hub.dataset)
-    except DatasetNotFound:
+        find_dataset(round.config.hub.dataset)
+    except DatasetNotFound:  # nothing in the repo yet
         return None
-    # a round that is converted again after its own publication must not stand on itself
-    return None if files.manifest.summary.get("release") == round.record.name else round.config.hub.dataset
+    return round.config.hub.dataset
 
 
 def _push_dataset(round: Round) -> StageRun:
