@@ -46,7 +46,8 @@ class KnownImages:
             if not comparable or _identity_of(known) in ("", identity):
                 told = "" if comparable else "; whether it holds this image is not known"
                 return ImageRow(picture.name, "there", known.uuid, f"a sample of this name is there{told}")
-            return ImageRow(picture.name, "failed", known.uuid, "a sample of this name holds another image")
+            reason = "a sample of this name holds another image: rename it, or give the folder above it"
+            return ImageRow(picture.name, "failed", known.uuid, reason)
         twin = self._names.get(identity)
         if twin is None:
             return None
