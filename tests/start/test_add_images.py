@@ -506,3 +506,36 @@ def test_without_pyav_a_video_is_told_what_to_install(
     (tmp_path / "walk.mp4").write_bytes(b"")
     monkeypatch.setitem(sys.modules, "av", None)
     assert "PyAV is not installed; pip install 'labelsync[video]'" in last(add("walk.mp4", code=2))
+
+
+def test_a_platform_that_refuses_every_sample_is_not_asked_for_each(
+    add: Cli, server: LoopbackSegments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(send, "_AT_ONCE", 4)
+    for i in range(9):
+        draw_image(tmp_path / f"in/{i}.jpg", i)
+    refused = server.faults.status(400, path="/samples_bulk/", message="The dataset is archived.", times=None)
+    line = last(add("in", code=1))
+    assert "will not add samples to acme/sidewalk (400 Bad Request: The dataset is archived.)" in line
+    assert refused.hits == 5  # four together, then each of them
+
+
+def test_an_interrupted_run_is_finished_by_the_same_command(
+    add: Cli, server: LoopbackSegments, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(send, "_AT_ONCE", 4)
+    for i in range(9):
+        draw_image(tmp_path / f"in/{i}.jpg", i)
+    upload = Platform.upload
+
+    def interrupted(self: Platform, data: bytes, name: str) -> str:
+        if name == "6.jpg":
+            raise KeyboardInterrupt
+        return upload(self, data, name)
+
+    monkeypatch.setattr(Platform, "upload", interrupted)
+    assert last(add("in", code=130)) == "labelsync: interrupted; run it again to go on"
+    assert 4 <= len(dataset.samples) < 9
+    monkeypatch.setattr(Platform, "upload", upload)
+    add("in")
+    assert list(samples(dataset)) == [f"{i}.jpg" for i in range(9)]
