@@ -203,7 +203,7 @@ class Platform:
                 failure = e
             if not again:
                 break
-            time.sleep(_pause(failure, transport.RETRIES - again))
+            time.sleep(pause_before(failure, transport.RETRIES - again))
             if (made := done()) is not None:
                 return made
         raise self._refusal(failure, what)
@@ -234,7 +234,7 @@ def _is_wrong_key(status: int, words: str) -> bool:
     return status == 401 or "credentials" in words.lower() or "api key" in words.lower()
 
 
-def _pause(error: Exception, tries: int) -> float:
+def pause_before(error: Exception, tries: int) -> float:
     """Seconds before another try: what the server asks for within bounds, else ever longer."""
     response = answers.response_of(error)
     stated = response.headers.get("Retry-After", "") if response is not None else ""
