@@ -1,6 +1,8 @@
 """`labelsync add-images`: every image becomes one sample, whatever goes wrong and however often it is run."""
 
+import errno
 import io
+import os
 import sys
 import threading
 import unicodedata
@@ -278,6 +280,23 @@ def test_what_holds_no_image_is_refused_before_anything_is_asked(
     draw_image(Path("p/a.jpg"), 0)
     draw_image(Path("q/a.jpg"), 1)
     assert says in last(add(*given, code=2))
+    assert len(server.log) == 0
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(
+    add: Cli, server: LoopbackSegments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_image(Path("in/a.jpg"), 0)
+    draw_image(Path("in/locked/b.jpg"), 1)
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert last(add("in", code=1)) == "labelsync: no permission: in/locked; check the rights of that file or folder"
     assert len(server.log) == 0
 
 
