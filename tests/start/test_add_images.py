@@ -14,6 +14,8 @@ import pytest
 from PIL import Image
 
 import labelsync
+from labelsync.records.platform import AddImagesRecord
+from labelsync.records.text import from_json
 from labelsync.release import send, transport
 from labelsync.release.platform import Platform
 from labelsync.store import sha256_file
@@ -261,6 +263,26 @@ def test_broken_images_are_not_uploaded_and_the_others_are(
         assert f"  {line}" in said.stderr
     assert list(samples(dataset)) == ["a.jpg"]
     assert len(server.log.find(method="POST", path="/assets/")) == 1
+
+
+def test_the_ledger_is_written_whatever_happens(
+    add: Cli, server: LoopbackSegments, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(send, "_AT_ONCE", 2)
+
+    def rows() -> list[tuple[str, str]]:
+        found = from_json(AddImagesRecord, Path("deep/ledger.json").read_bytes())
+        return [(r.name, r.outcome) for r in found.rows]
+
+    for i in range(3):
+        draw_image(tmp_path / f"in/{i}.jpg", i)
+    server.faults.status(503, path="/samples_bulk/", skip=1, times=None)
+    add("in", "--ledger", "deep/ledger.json", code=1)
+    assert rows() == [("0.jpg", "added"), ("1.jpg", "added")]
+    server.faults.clear()
+    (tmp_path / "in/3.jpg").write_bytes(b"")
+    add("in", "--ledger", "deep/ledger.json", code=1)
+    assert rows() == [("0.jpg", "there"), ("1.jpg", "there"), ("2.jpg", "added"), ("3.jpg", "failed")]
 
 
 @pytest.mark.parametrize(
