@@ -14,9 +14,11 @@ from torchvision.transforms.v2 import functional
 from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.evaluation.confusion import confusion
 from labelsync.evaluation.on_device import confusion_on_device
+from labelsync.model import winner
 from labelsync.model.load import load_model, new_model, save_model
 from labelsync.model.preprocess import resize
-from labelsync.model.segmenter import Segmenter, winning_output
+from labelsync.model.segmenter import Segmenter
+from labelsync.model.winner import winning_output
 from labelsync.pixels.image import encode_png
 from tests.models import label_map, loud, numbered, tiny_segformer
 
@@ -89,12 +91,30 @@ def test_equals_a_straight_float64_computation(folder: Path, segmenter: Segmente
 
 
 @pytest.mark.parametrize("outputs", [1, 3, 257, 300])
-def test_the_winner_is_that_of_upsampling_everything(outputs: int) -> None:
-    logits = torch.randn(outputs, 7, 9, generator=torch.Generator().manual_seed(outputs))
+@pytest.mark.parametrize("size_hw", [(7, 9), (30, 20), (3, 4), (14, 9), (100, 5), (131, 77)])
+@pytest.mark.parametrize("blobs", [True, False])
+def test_the_winner_is_that_of_upsampling_everything(outputs: int, size_hw: tuple[int, int], blobs: bool) -> None:
+    generator = torch.Generator().manual_seed(outputs)
+    logits = torch.randn(outputs, 7, 9, generator=generator)
+    if blobs:  # few borders, as in an image: most pixels are not computed
+        coarse = torch.randn(1, outputs, 2, 2, generator=generator)
+        logits = torch.nn.functional.interpolate(coarse, size=(7, 9), mode="bicubic")[0]
     logits[:, 3] = 1.0  # whole rows of equals: the first wins
-    for size_hw in ((7, 9), (30, 20), (3, 4)):
-        everything = torch.nn.functional.interpolate(logits[None], size=size_hw, mode="bilinear", align_corners=False)
-        assert torch.equal(winning_output(logits, size_hw).long(), everything[0].argmax(0))
+    everything = torch.nn.functional.interpolate(logits[None], size=size_hw, mode="bilinear", align_corners=False)
+    found = winning_output(logits, size_hw)
+    assert found.dtype == (torch.uint8 if outputs <= 256 else torch.int32)
+    assert torch.equal(found.long(), everything[0].argmax(0))
+
+
+def test_few_pixels_are_computed_where_few_classes_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    means = winner._means
+    monkeypatch.setattr(winner, "_means", lambda a, b, s: computed.append(s.numel()) or means(a, b, s))
+    logits = torch.full((4, 32, 32), -3.0)
+    logits[0, :20], logits[1, 20:, :16], logits[2, 20:, 16:] = 1.0, 2.0, 1.5
+    everything = torch.nn.functional.interpolate(logits[None], size=(320, 400), mode="bilinear")[0]
+    assert torch.equal(winning_output(logits, (320, 400)).long(), everything.argmax(0))
+    assert 400 * 10 <= sum(computed) <= 400 * 10 * 1.5  # the rows between 20 and 21, and what meets there
 
 
 def test_images_of_all_sizes_in_batches_are_what_they_are_alone(folder: Path) -> None:
