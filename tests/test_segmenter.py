@@ -16,6 +16,7 @@ from labelsync.evaluation.confusion import confusion
 from labelsync.evaluation.on_device import confusion_on_device
 from labelsync.model import winner
 from labelsync.model.load import load_model, new_model, save_model
+from labelsync.model.precision import pick_precision
 from labelsync.model.preprocess import resize
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.winner import winning_output
@@ -237,3 +238,39 @@ def test_any_view_of_an_image_is_resized_as_its_copy() -> None:
             expected = functional.resize(planes, list(size_hw), antialias=True)
             assert torch.equal(resize(view, size_hw), expected)
             assert resize(view, size_hw).is_contiguous()
+
+
+def test_a_model_that_it_loads_is_warm(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(Segmenter, "segment_batch", lambda self, images: [seen.append(i.shape) for i in images])
+    Segmenter(folder, device="cpu")
+    assert seen == [(*HW, 3)]
+    Segmenter(load_model(folder, device="cpu"))  # somebody else's, perhaps in training
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_is_used_and_says_nearly_the_same(
+    folder: Path, segmenter: Segmenter, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = picture(60, 80)
+    half = Segmenter(folder, device="cpu", precision=precision)
+    kinds: list[torch.dtype] = []
+    forward = type(half.loaded.model).forward
+
+    def watched(self: torch.nn.Module, *args: object, **kwargs: object) -> object:
+        answer = forward(self, *args, **kwargs)
+        kinds.append(answer.logits.dtype)
+        return answer
+
+    monkeypatch.setattr(type(half.loaded.model), "forward", watched)
+    found = half.segment(image)
+    assert kinds == [getattr(torch, {"bf16": "bfloat16", "fp16": "float16"}[precision])]
+    assert (found == segmenter.segment(image)).mean() > 0.95
+    assert kinds[1:] == [torch.float32]
+
+
+def test_automatic_precision_is_half_on_a_gpu_alone() -> None:
+    assert [pick_precision("auto", torch.device(d)) for d in ("cpu", "cuda", "mps")] == ["fp32", "fp16", "fp32"]
+    with pytest.raises(OptionError, match="there are: auto, fp32, bf16, fp16"):
+        pick_precision("half", torch.device("cpu"))

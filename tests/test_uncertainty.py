@@ -9,7 +9,13 @@ import torch
 
 from labelsync.model.load import new_model
 from labelsync.model.segmenter import Segmenter
-from labelsync.model.uncertainty import LOW_CONFIDENCE, Uncertainty, of_image, winner_and_uncertainty
+from labelsync.model.uncertainty import (
+    LOW_CONFIDENCE,
+    Uncertainty,
+    of_image,
+    winner_and_probabilities,
+    winner_and_uncertainty,
+)
 from labelsync.model.winner import winning_output
 from tests.models import label_map, loud, numbered, tiny_segformer
 from tests.test_segmenter import picture
@@ -29,6 +35,8 @@ def test_equals_the_softmax_of_everything(scale: float, size_hw: tuple[int, int]
     p = everything(logits, size_hw)
     winner, confidence, margin, entropy = winner_and_uncertainty(logits, size_hw)
     assert torch.equal(winner.long(), winning_output(logits, size_hw).long())
+    in_255ths = winner_and_probabilities(logits, size_hw)[4]
+    assert float((in_255ths.double() / 255 - p).abs().max()) <= 0.5 / 255 + 3e-6
     first, second = p.sort(0, descending=True).values[:2]
     nats = torch.special.entr(p).sum(0)
     assert torch.allclose(confidence.double(), first, atol=2e-6)
@@ -74,7 +82,12 @@ def test_a_segmenter_gives_the_same_classes_with_and_without(tmp_path: Path) -> 
         plain = segmenter.segment_batch(images)
         sure = segmenter.segment_with_confidence(images)
         found = segmenter.segment_with_uncertainty(images)
-        for classes, (_, confidence), (again, u) in zip(plain, sure, found, strict=True):
+        whole = segmenter.segment_with_probabilities(images)
+        for classes, (_, confidence), (again, u), (same, _, shares) in zip(plain, sure, found, whole, strict=True):
+            assert np.array_equal(classes, same)
+            assert shares.shape == (segmenter.labels.num_labels, *classes.shape)
+            said = np.take_along_axis(shares, classes[None].astype(int).clip(1) - 1, 0)[0]
+            assert (np.abs(said / 255 - confidence) <= 0.0021)[classes > 0].all()
             assert np.array_equal(classes, again) and classes.dtype == again.dtype
             assert np.allclose(u.confidence, confidence, atol=1e-6)
             assert u.entropy.shape == u.margin.shape == classes.shape

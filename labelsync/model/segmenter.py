@@ -14,8 +14,9 @@ from PIL import Image
 from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.labels import LabelMap
 from labelsync.model.load import LoadedModel, load_model, pick_device
+from labelsync.model.precision import DTYPES, pick_precision
 from labelsync.model.preprocess import normalize, resize
-from labelsync.model.uncertainty import Uncertainty, winner_and_uncertainty
+from labelsync.model.uncertainty import Uncertainty, winner_and_probabilities, winner_and_uncertainty
 from labelsync.model.winner import winner_and_confidence, winning_output
 from labelsync.pixels.image import decode_image, rgb
 
@@ -26,7 +27,8 @@ class Segmenter:
     """A model ready to segment, kept on its device.
 
     Any number of threads may call one Segmenter: it holds nothing between calls. Inference runs in float32 without
-    autocast, whatever the caller's context; a model in training mode is put into eval mode.
+    autocast, whatever the caller's context, unless `precision` says otherwise; a model in training mode is put into
+    eval mode. A model that it loads itself is warm then: the first image takes no longer than the others.
 
     Args:
         model: a folder, a Hub id "user/name[@revision]", or a model loaded already.
@@ -34,9 +36,10 @@ class Segmenter:
         batch_size: images run through the model at once.
         labels: classes to answer in, matched with the model's outputs by name; None = the model's own. Where the
             winning output is of no class of `labels`, the answer is 0: such an output is never skipped for the next.
+        precision: "fp32", or "bf16" or "fp16" for mixed precision, or "auto": fp16 on a CUDA device, else fp32.
 
     Raises:
-        as `labelsync.model.load.load_model`.
+        as `labelsync.model.load.load_model`; OptionError for a precision or batch size that is none.
     """
 
     def __init__(
@@ -46,6 +49,7 @@ class Segmenter:
         device: str | None = None,
         batch_size: int = 8,
         labels: LabelMap | None = None,
+        precision: str = "fp32",
     ) -> None:
         if batch_size < 1:
             raise OptionError(f"a batch of {batch_size} images", hint="--batch-size is 1 or more")
@@ -55,6 +59,13 @@ class Segmenter:
         self.batch_size = batch_size
         self.labels = labels or self.loaded.labels
         self._table = self.labels.align(self.loaded.names).astype(self.labels.dtype)
+        self.precision = pick_precision(precision, self.device)
+        if not isinstance(model, LoadedModel):
+            self.warm_up()
+
+    def warm_up(self) -> None:
+        """Segment a black image of the model's own size: what is made at the first use is made now."""
+        self.segment(np.zeros((*self.loaded.size_hw, 3), np.uint8))
 
     @property
     def lacking(self) -> tuple[str, ...]:
@@ -98,6 +109,21 @@ class Segmenter:
         found = self._in_batches(images, winner_and_uncertainty)
         return [(self._table[w.cpu().numpy()], Uncertainty(*(m.cpu().numpy() for m in maps))) for w, *maps in found]
 
+    def segment_with_probabilities(
+        self, images: Iterable[ImageLike]
+    ) -> list[tuple[npt.NDArray[Any], Uncertainty, npt.NDArray[np.uint8]]]:
+        """As `segment_with_uncertainty`, and (K, H, W) uint8 probabilities in 255ths: [i] is that of disk id i + 1.
+
+        They are large, 73 MB for a 1080p image of 35 classes: give few images at once. Raises as `segment`.
+        """
+        answers, ids = [], self._table.astype(np.int64)  # disk id of each output
+        for winner, *maps, found in self._in_batches(images, winner_and_probabilities):
+            probabilities = np.zeros((self.labels.num_labels, *winner.shape), np.uint8)
+            probabilities[ids[ids > 0] - 1] = found.cpu().numpy()[ids > 0]
+            sure = Uncertainty(*(m.cpu().numpy() for m in maps))
+            answers.append((self._table[winner.cpu().numpy()], sure, probabilities))
+        return answers
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""
@@ -117,7 +143,8 @@ class Segmenter:
         device = self.device
         try:
             pixels = torch.stack([resize(a, self.loaded.size_hw) for a in arrays]).to(device)
-            with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+            half = self.precision != "fp32"
+            with torch.inference_mode(), torch.autocast(device.type, dtype=DTYPES[self.precision], enabled=half):
                 logits = model(normalize(pixels, mean=self.loaded.mean, std=self.loaded.std)).logits.float()
                 picked = [pick(o, a.shape[:2]) for o, a in zip(logits, arrays, strict=True)]
                 found: list[_Found] = [p if isinstance(p, tuple) else (p,) for p in picked]
@@ -129,7 +156,8 @@ class Segmenter:
             ) from None
         if not finite:
             raise ModelError(
-                f"{self.loaded.source} gives outputs that are not finite", hint="its training diverged: train it again"
+                f"{self.loaded.source} gives outputs that are not finite",
+                hint="its training diverged: train it again" if self.precision == "fp32" else "try --precision fp32",
             )
         return found
 

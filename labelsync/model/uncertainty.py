@@ -80,6 +80,19 @@ def winner_and_uncertainty(
     return winner, confidence, margin.clamp_(min=0), entropy.div_(math.log(max(len(logits), 2))).clamp_(0, 1)
 
 
+def winner_and_probabilities(logits: torch.Tensor, size_hw: Sequence[int]) -> tuple[torch.Tensor, ...]:
+    """`winner_and_uncertainty`, and (C, H, W) uint8: the probability of every output in 255ths, rounded."""
+    winner, confidence, margin, entropy = winner_and_uncertainty(logits, size_hw)
+    best = upsampled(logits[0], size_hw)
+    for output in logits[1:]:
+        torch.maximum(best, upsampled(output, size_hw), out=best)
+    probabilities = torch.empty((len(logits), *winner.shape), dtype=torch.uint8, device=logits.device)
+    for i, output in enumerate(logits):
+        share = upsampled(output, size_hw).sub_(best).exp_().mul_(confidence)
+        probabilities[i] = share.mul_(255).round_().to(torch.uint8)
+    return winner, confidence, margin, entropy, probabilities
+
+
 class _Sums:
     """Running sums over outputs: `total` of exp(d), `weighted` of d exp(d)."""
 
@@ -87,6 +100,7 @@ class _Sums:
         self.total, self.weighted = torch.zeros_like(like), torch.zeros_like(like)
 
     def add(self, difference: torch.Tensor) -> None:
+        """One more output, less the reference; the tensor is used up."""
         power = difference.exp()
         self.total += power
         self.weighted += difference.mul_(power)
