@@ -79,7 +79,7 @@ def watch(video: Path, bitmaps: Sequence[Path], *, labels: LabelMap, film: Path 
                 pass
         else:
             ids = sorted({int(i) for path in bitmaps for i in np.unique(decode_semantic(path.read_bytes()))})
-            film.parent.mkdir(exist_ok=True)
+            film.parent.mkdir(parents=True, exist_ok=True)
             write_frames(film, _painted(seen, labels, ids))
     return flicker.scores()
 

@@ -6,6 +6,7 @@ image that is done, and what makes two runs one of a kind. A finished run leaves
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, fields
@@ -35,6 +36,7 @@ class Kept:
         store.write_text(folder / _KIND, kind)
         lines = (_line(text) for text in _read(folder / _LINES).splitlines())
         self._done = {line.bitmap: line for line in lines if line is not None}
+        self._lock = threading.Lock()
         self._file = (folder / _LINES).open("a", encoding="utf-8")
         self._file.write("\n")  # the last line may have been cut short
 
@@ -46,13 +48,11 @@ class Kept:
         made = [str(getattr(line, kind)) for kind in _FILES]
         return line if all((self.folder / path).is_file() for path in made if path) else None
 
-    def add(self, line: Prediction) -> bool:
-        """Note that an image is done. Returns whether an earlier run has done it."""
-        known = line.bitmap in self._done and self._done[line.bitmap].sha256 == line.sha256
-        if not line.problem and not known:
+    def add(self, line: Prediction) -> None:
+        """Note that an image is done. May be called from several threads."""
+        with self._lock:
             self._file.write(to_line(line))
             self._file.flush()
-        return known
 
     def discard(self) -> None:
         """Remove all of it."""

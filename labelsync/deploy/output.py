@@ -27,7 +27,8 @@ RGB = npt.NDArray[np.uint8]
 class Prediction:
     """One line of predictions.jsonl: what was made from an image; `problem` says why nothing was.
 
-    `frame` and `seconds` say where in a video it is. `mean_entropy` is that of all pixels, in 0..1.
+    `frame` and `seconds` say where in a video it is, `sha256` then is "<of the video>#<frame>". `mean_entropy` is that
+    of all pixels, in 0..1.
     """
 
     image: str
@@ -71,10 +72,12 @@ def answers(segmenter: Segmenter, images: list[RGB], wanted: Wanted) -> list[Ans
     return [Answer(bitmap) for bitmap in segmenter.segment_batch(images)]
 
 
-def save(folder: Path, name: str, image: RGB, answer: Answer, *, labels: LabelMap, wanted: Wanted) -> Prediction:
-    """Write the files of one image below `folder`; a line without what the caller knows: image, digest, frame."""
+def save(
+    folder: Path, name: str, image: RGB, answer: Answer, line: Prediction, *, labels: LabelMap, wanted: Wanted
+) -> Prediction:
+    """Write the files of one image below `folder`; returns `line`, which says which image it is, with their names."""
     height, width = answer.bitmap.shape
-    line = Prediction("", bitmap=f"bitmaps/{name}.png", height=height, width=width)
+    line = replace(line, bitmap=f"bitmaps/{name}.png", height=height, width=width)
     store.write_bytes(folder / line.bitmap, encode_semantic(answer.bitmap))
     if wanted.overlays:
         line = replace(line, overlay=f"overlays/{name}.jpg")

@@ -177,12 +177,13 @@ class _Run:
             for batch in load_ahead(source.items(), self._load, batch_size=size):
                 images = [x.value.pixels for x in batch if x.value and x.value.pixels is not None]
                 found = iter(answers(self._segmenter, images, self._wanted))
-                yield from self._done(waiting)  # never more than two batches in memory
+                yield from (future.result() for future in waiting)  # never more than two batches in memory
                 waiting = [
                     pool.submit(self._save, loading, next(found) if _is_new(loading) else None) for loading in batch
                 ]
+                self.resumed += sum(x.value is not None and x.value.line is not None for x in batch)
                 bar.update(len(batch))
-            yield from self._done(waiting)
+            yield from (future.result() for future in waiting)
 
     def watch(self, sources: Iterable[Source], made: Sequence[Prediction]) -> dict[str, VideoScores]:
         """Of each video, how much it flickers; and its overlay video, if overlays are wanted."""
@@ -207,23 +208,17 @@ class _Run:
 
     def _save(self, loading: Loading[Item, _Image], answer: Any) -> Prediction:
         item, image = loading.item, loading.value
+        where = Prediction(item.image, item.frame, item.seconds)
         if image is None:
-            line = Prediction("", problem=loading.problem)
-        elif image.line is not None:
-            line = image.line
-        else:
-            wanted = replace(self._wanted, overlays=self._wanted.overlays and item.frame is None)
-            labels = self._segmenter.labels
-            line = save(self._kept.folder, item.name, image.shown, answer, labels=labels, wanted=wanted)
-            line = replace(line, sha256=image.digest)
-        return replace(line, image=item.image, frame=item.frame, seconds=item.seconds)
-
-    def _done(self, waiting: Iterable[Future[Prediction]]) -> Iterator[Prediction]:
-        for future in waiting:
-            line = future.result()
-            if self._kept.add(line):
-                self.resumed += 1
-            yield line
+            return replace(where, problem=loading.problem)
+        if image.line is not None:
+            return replace(image.line, image=item.image, frame=item.frame, seconds=item.seconds)
+        wanted = replace(self._wanted, overlays=self._wanted.overlays and item.frame is None)
+        where = replace(where, sha256=image.digest)
+        labels = self._segmenter.labels
+        line = save(self._kept.folder, item.name, image.shown, answer, where, labels=labels, wanted=wanted)
+        self._kept.add(line)
+        return line
 
 
 def _is_new(loading: Loading[Item, _Image]) -> bool:

@@ -41,12 +41,22 @@ def read_frames(path: Path, *, wanted: Callable[[int], bool] = lambda _: True) -
                 raise BitmapError("it has no pictures, only sound")
             stream = container.streams.video[0]
             stream.thread_type = "AUTO"
-            for index, frame in enumerate(container.decode(stream)):
+            for index, frame in enumerate(_decoded(container, stream)):
                 if wanted(index):
                     upright = np.rot90(frame.to_ndarray(format="rgb24"), k=round(frame.rotation / 90))
                     yield Frame(index, float(frame.time or 0.0), np.ascontiguousarray(upright))
     except av.error.FFmpegError as e:
         raise BitmapError(f"it is no video that FFmpeg can read to its end ({e.strerror})") from None
+
+
+def _decoded(container: Any, stream: Any) -> Iterator[Any]:
+    """Every frame; a BitmapError behind the last one of an MP4 that was cut, which FFmpeg takes for its end."""
+    read = 0
+    for packet in container.demux(stream):
+        read += packet.size > 0
+        yield from packet.decode()
+    if "mp4" in container.format.name and read < stream.frames:
+        raise BitmapError(f"it breaks off after {read} of {stream.frames} frames")
 
 
 def count_frames(path: Path) -> int:
@@ -65,7 +75,7 @@ _STEP = _TICKS // 30  # between frames of a video that has no times
 
 
 def write_frames(path: Path, frames: Iterable[Frame]) -> None:
-    """An MP4 of `frames`, shown at their times: H.264, or MPEG-4 where this FFmpeg has no x264.
+    """An MP4 of `frames`, all of one size, shown at their times: H.264, or MPEG-4 where this FFmpeg has no x264.
 
     An odd last row or column is left out, which the format has no place for. The same frames give the same bytes.
     """
@@ -82,7 +92,8 @@ def write_frames(path: Path, frames: Iterable[Frame]) -> None:
         for frame in frames:
             height, width = (side // 2 * 2 for side in frame.pixels.shape[:2])
             picture = av.VideoFrame.from_ndarray(np.ascontiguousarray(frame.pixels[:height, :width]), format="rgb24")
-            stream.height, stream.width = height, width
+            if last < 0:
+                stream.height, stream.width = height, width
             at = round(frame.seconds * _TICKS)
             last = at if at > last else last + _STEP
             picture.pts, picture.time_base = last, stream.time_base
