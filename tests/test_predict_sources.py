@@ -128,17 +128,17 @@ def test_frames_stream_through(model: Path, tmp_path: Path, monkeypatch: pytest.
     assert alive[1] <= 12  # two batches in memory, one being written, and what waits to be read
 
 
-def test_what_is_no_video_is_named_and_the_others_are_done(
-    model: Path, tmp_path: Path, cli: Cli, predicted: Callable[..., PredictRecord]
-) -> None:
+def test_what_is_no_video_is_named_and_the_others_are_done(model: Path, tmp_path: Path, cli: Cli) -> None:
     good = write_clip(tmp_path / "good.mp4", moving(3))
     (tmp_path / "page.mp4").write_bytes(b"<!doctype html><p>not found")
     (tmp_path / "empty.mkv").write_bytes(b"")
-    write_clip(tmp_path / "sound.mp4", [])
-    said = cli("predict", model, tmp_path / "*.m*", "--out", tmp_path / "out", "--device", "cpu", code=1).stderr
-    assert "3 of 6 images could not be read; the others are in" in said
-    for name in ("page.mp4", "empty.mkv", "sound.mp4"):
-        assert f"{name}: it is " in said
+    write_clip(tmp_path / "tracks.mp4", [])
+    write_clip(tmp_path / "frames.avi", [])
+    said = cli("predict", model, tmp_path / "*.*", "--out", tmp_path / "out", "--device", "cpu", code=1).stderr
+    assert "4 of 7 images could not be read; the others are in" in said
+    reasons = dict.fromkeys(("page.mp4", "empty.mkv"), "is no video that FFmpeg can read")
+    reasons |= {"tracks.mp4": "has no pictures, only sound", "frames.avi": "is a video without a frame"}
+    assert [f"{name}: it {reason}" in said for name, reason in reasons.items()] == [True] * 4
     assert [m.get("frame") for m in lines(tmp_path / "out") if m["image"] == str(good)] == [0, 1, 2]
     only = cli("predict", model, tmp_path / "page.mp4", "--out", tmp_path / "none", code=1).stderr
     assert "nothing was written" in only and not (tmp_path / "none").exists()
