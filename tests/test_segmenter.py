@@ -2,6 +2,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,6 +11,7 @@ import torch
 import transformers
 from PIL import Image
 from torchvision.transforms.v2 import functional
+from transformers import AutoModelForSemanticSegmentation
 
 from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.evaluation.confusion import confusion
@@ -18,10 +20,11 @@ from labelsync.model import winner
 from labelsync.model.load import load_model, new_model, save_model
 from labelsync.model.precision import pick_precision
 from labelsync.model.preprocess import resize
+from labelsync.model.segformer import logits_of
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.winner import winning_output
 from labelsync.pixels.image import encode_png
-from tests.models import label_map, loud, numbered, tiny_segformer
+from tests.models import ARCHITECTURES, label_map, loud, numbered, tiny_config, tiny_segformer
 
 HW = (64, 96)
 
@@ -256,14 +259,13 @@ def test_mixed_precision_is_used_and_says_nearly_the_same(
     image = picture(60, 80)
     half = Segmenter(folder, device="cpu", precision=precision)
     kinds: list[torch.dtype] = []
-    forward = type(half.loaded.model).forward
 
-    def watched(self: torch.nn.Module, *args: object, **kwargs: object) -> object:
-        answer = forward(self, *args, **kwargs)
-        kinds.append(answer.logits.dtype)
-        return answer
+    def watched(*call: Any) -> torch.Tensor:
+        logits = logits_of(*call)
+        kinds.append(logits.dtype)
+        return logits
 
-    monkeypatch.setattr(type(half.loaded.model), "forward", watched)
+    monkeypatch.setattr("labelsync.model.segmenter.logits_of", watched)
     found = half.segment(image)
     assert kinds == [getattr(torch, {"bf16": "bfloat16", "fp16": "float16"}[precision])]
     assert (found == segmenter.segment(image)).mean() > 0.95
@@ -274,3 +276,27 @@ def test_automatic_precision_is_half_on_a_gpu_alone() -> None:
     assert [pick_precision("auto", torch.device(d)) for d in ("cpu", "cuda", "mps")] == ["fp32", "fp16", "fp32"]
     with pytest.raises(OptionError, match="there are: auto, fp32, bf16, fp16"):
         pick_precision("half", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("outputs", [1, 5, 40])
+def test_the_reordered_head_gives_the_outputs_of_the_model(tmp_path: Path, outputs: int) -> None:
+    loaded = loud(new_model(tiny_segformer(tmp_path, outputs), numbered(outputs), image_size=HW, seed=0))
+    generator = torch.Generator().manual_seed(outputs)
+    with torch.no_grad():
+        for tensor in (*loaded.model.decode_head.parameters(), *loaded.model.decode_head.batch_norm.buffers()):
+            if tensor.is_floating_point():  # every term of the head counts
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.2)
+        for size_hw in (HW, (64, 64), (71, 50)):
+            pixels = torch.randn(2, 3, *size_hw, generator=generator)
+            expected = loaded.model.double()(pixels.double()).logits
+            found = logits_of(loaded.model.float(), pixels)
+            assert found.shape == expected.shape
+            assert torch.allclose(found.double(), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a != "segformer"])
+def test_other_architectures_are_asked_themselves(architecture: str) -> None:
+    model = AutoModelForSemanticSegmentation.from_config(tiny_config(architecture)).eval()
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(logits_of(model, pixels), model(pixels).logits)

@@ -16,6 +16,7 @@ from labelsync.labels import LabelMap
 from labelsync.model.load import LoadedModel, load_model, pick_device
 from labelsync.model.precision import DTYPES, pick_precision
 from labelsync.model.preprocess import normalize, resize
+from labelsync.model.segformer import logits_of
 from labelsync.model.uncertainty import Uncertainty, winner_and_probabilities, winner_and_uncertainty
 from labelsync.model.winner import winner_and_confidence, winning_output
 from labelsync.pixels.image import decode_image, rgb
@@ -145,7 +146,7 @@ class Segmenter:
             pixels = torch.stack([resize(a, self.loaded.size_hw) for a in arrays]).to(device)
             half = self.precision != "fp32"
             with torch.inference_mode(), torch.autocast(device.type, dtype=DTYPES[self.precision], enabled=half):
-                logits = model(normalize(pixels, mean=self.loaded.mean, std=self.loaded.std)).logits.float()
+                logits = logits_of(model, normalize(pixels, mean=self.loaded.mean, std=self.loaded.std)).float()
                 picked = [pick(o, a.shape[:2]) for o, a in zip(logits, arrays, strict=True)]
                 found: list[_Found] = [p if isinstance(p, tuple) else (p,) for p in picked]
                 finite = bool(torch.isfinite(logits).all())
