@@ -192,9 +192,18 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
     ],
     "predict": [
         (["--out", "p"], {"out": Path("p")}),
+        (["--split", "test"], {"split": "test"}),
         (["--no-overlays"], {"overlays": False}),
+        (["--entropy"], {"entropy": True}),
+        (["--probabilities"], {"probabilities": True}),
+        (["--precision", "bf16"], {"precision": "bf16"}),
         (["--batch-size", "2"], {"batch_size": 2}),
         (["--device", "cpu"], {"device": "cpu"}),
+        (["--image-column", "photo"], {"image_column": "photo"}),
+        (["--label-column", "annotation"], {"label_column": "annotation"}),
+        (["--id2label", "huggingface/label-files:a.json"], {"id2label": "huggingface/label-files:a.json"}),
+        (["--keep-zero"], {"keep_zero": True}),
+        (["--config", "scene_parsing"], {"config": "scene_parsing"}),
         (["--overwrite"], {"overwrite": True}),
     ],
     "init": [
