@@ -101,7 +101,7 @@ def window_starts(length: int, window: int | None, cells: int) -> tuple[int, lis
     if window is None or length <= window:
         return cells, [0]
     total = max(cells, round(length / window * cells))
-    steps = math.ceil((total - cells) / (STRIDE * cells))
+    steps = math.ceil((total - cells) / max(1, STRIDE * cells))
     return total, [round(i * (total - cells) / steps) for i in range(steps + 1)] if steps else [0]
 
 
