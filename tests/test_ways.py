@@ -15,8 +15,8 @@ from PIL import Image
 from labelsync.errors import ModelError, OptionError
 from labelsync.model.load import LoadedModel, new_model, save_model
 from labelsync.model.preprocess import normalize, resize
-from labelsync.model.segmenter import Segmenter
-from labelsync.model.ways import Canvas, Grid, Ways, mean_winner, read_ways, scaled, window_starts
+from labelsync.model.segmenter import Segmenter, winner_and_confidence
+from labelsync.model.ways import Canvas, Grid, Ways, pick_of_mean, read_ways, scaled, window_starts
 from tests.models import ARCHITECTURES, loud, numbered, tiny_config, tiny_segformer
 
 HW = (64, 96)
@@ -219,7 +219,7 @@ def test_the_mean_is_that_of_the_probabilities_of_everything_upsampled(
     views = [torch.randn(outputs, h, w, generator=generator) * 2 for h, w in ((7, 9), (7, 9), (12, 3), (20, 31))]
     whole = [torch.nn.functional.interpolate(v[None].double(), size=size_hw, mode="bilinear")[0] for v in views]
     mean = torch.stack([w.softmax(0) for w in whole]).mean(0)
-    winner, confidence = mean_winner(views, size_hw)
+    winner, confidence = pick_of_mean(views, size_hw, winner_and_confidence)
     best = mean.topk(min(2, outputs), 0).values
     clear = best[0] - best[-1] > 1e-5 if outputs > 1 else torch.ones(size_hw, dtype=torch.bool)
     assert clear.double().mean() > 0.95

@@ -15,7 +15,7 @@ from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.labels import LabelMap
 from labelsync.model.load import LoadedModel, load_model, pick_device
 from labelsync.model.preprocess import normalize, resize
-from labelsync.model.ways import Canvas, Grid, mean_winner, read_ways, scaled
+from labelsync.model.ways import Canvas, Found, Grid, Pick, pick_of_mean, read_ways, scaled
 from labelsync.pixels.image import decode_image, rgb
 
 ImageLike = npt.NDArray[np.uint8] | bytes | Image.Image | str | PathLike[str]
@@ -84,12 +84,12 @@ class Segmenter:
 
     def segment_batch(self, images: Iterable[ImageLike]) -> list[npt.NDArray[Any]]:
         """Images of any sizes -> as many class maps, in order, run `batch_size` at once. Raises as `segment`."""
-        return [self._table[winner.cpu().numpy()] for winner, _ in self._in_batches(images)]
+        return [self._table[winner.cpu().numpy()] for winner, *_ in self._in_batches(images, winning_output)]
 
     def segment_on_device(self, images: Iterable[ImageLike]) -> list[torch.Tensor]:
         """As `segment_batch`, as (H, W) int32 tensors that stay on the model's device. Raises as `segment`."""
         table = torch.from_numpy(self._table.astype(np.int32)).to(self.device)
-        return [table[winner.long()] for winner, _ in self._in_batches(images)]
+        return [table[winner.long()] for winner, *_ in self._in_batches(images, winning_output)]
 
     def segment_with_confidence(
         self, images: Iterable[ImageLike]
@@ -99,28 +99,28 @@ class Segmenter:
         The confidence of a pixel is the softmax probability of the winning output there, over the upsampled outputs.
         It comes out of the same pass over the outputs: 0.37 s instead of 0.23 for a 1080p image of 35 classes on a CPU.
         """
-        found = self._in_batches(images, confidence=True)
-        return [(self._table[w.cpu().numpy()], c.cpu().numpy()) for w, c in found if c is not None]
+        found = self._in_batches(images, winner_and_confidence)
+        return [(self._table[winner.cpu().numpy()], c.cpu().numpy()) for winner, c in found]
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.loaded.model.parameters()).device
 
-    def _in_batches(self, images: Iterable[ImageLike], *, confidence: bool = False) -> list["_Found"]:
+    def _in_batches(self, images: Iterable[ImageLike], pick: Pick) -> list[Found]:
         arrays = [as_array(image) for image in images]
-        found: list[_Found] = []
+        found: list[Found] = []
         size = self.batch_size if self.ways.window is None else 1  # an image has many windows
         for start in range(0, len(arrays), size):
-            found += self._segment(arrays[start : start + size], confidence=confidence)
+            found += self._segment(arrays[start : start + size], pick)
         return found
 
-    def _segment(self, arrays: Sequence[npt.NDArray[np.uint8]], *, confidence: bool) -> list["_Found"]:
+    def _segment(self, arrays: Sequence[npt.NDArray[np.uint8]], pick: Pick) -> list[Found]:
         self._ready()
         try:
             with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
                 views = self._plain_views(arrays) if self.ways.plain else self._views(arrays)
-                found = [_picked(v, a.shape[:2], confidence=confidence) for v, a in zip(views, arrays, strict=True)]
+                found = [_picked(v, a.shape[:2], pick) for v, a in zip(views, arrays, strict=True)]
                 finite = bool(torch.stack([torch.isfinite(view).all() for each in views for view in each]).all())
         except torch.OutOfMemoryError:
             raise ModelError(
@@ -190,15 +190,12 @@ class Segmenter:
             self.loaded.model.eval()
 
 
-_Found = tuple[torch.Tensor, torch.Tensor | None]  # on the device: numbers of outputs, and confidence
-
-
-def _picked(views: Sequence[torch.Tensor], size_hw: Sequence[int], *, confidence: bool) -> _Found:
-    """The winning output of an image's views, and with `confidence` how sure."""
+def _picked(views: Sequence[torch.Tensor], size_hw: Sequence[int], pick: Pick) -> Found:
+    """What is picked from an image's views."""
     if len(views) > 1:
-        winner, sure = mean_winner(views, size_hw)
-        return winner, sure if confidence else None
-    return winner_and_confidence(views[0], size_hw) if confidence else (winning_output(views[0], size_hw), None)
+        return pick_of_mean(views, size_hw, pick)
+    found = pick(views[0], size_hw)
+    return found if isinstance(found, tuple) else (found,)
 
 
 def winning_output(logits: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor:

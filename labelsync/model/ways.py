@@ -11,7 +11,7 @@ every class at the image's size: 290 MB for 35 classes at 1080p.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,7 +26,11 @@ STRIDE = 2 / 3
 """Windows begin at most this share of their side apart."""
 
 _DIVISOR = 32  # of scaled inputs: no architecture here halves its input more than five times
-_VALUES = 1 << 18, 1 << 24  # outputs of a band of rows: what a CPU's core keeps near; enough for a GPU to be busy
+_VALUES = 1 << 20, 1 << 24  # outputs of a band of rows: what a CPU's core keeps near; enough for a GPU to be busy
+_SMALLEST = 1e-37  # probability whose logarithm is still finite
+
+Found = tuple[torch.Tensor, ...]  # (H, W) of one image, on the device: numbers of outputs, and maps beside them
+Pick = Callable[[torch.Tensor, Sequence[int]], torch.Tensor | Found]
 
 
 @dataclass(frozen=True)
@@ -158,25 +162,31 @@ class Canvas:
 # -------------------------------------------------------------------- the mean of views
 
 
-def mean_winner(views: Sequence[torch.Tensor], size_hw: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(C, h, w) outputs of each view, of any sizes -> (H, W) winner and (H, W) float32 confidence of the mean view.
+def pick_of_mean(views: Sequence[torch.Tensor], size_hw: Sequence[int], pick: Pick) -> Found:
+    """What `pick` makes of the mean view.
 
-    The outputs of each are upsampled bilinearly (corners not aligned) and made probabilities by softmax, which are
-    averaged; the largest of these means wins, the first of equals. A band of rows at a time: C maps of a few rows are
-    all there is at once.
+    The outputs of each view are upsampled bilinearly (corners not aligned) and made probabilities by softmax, which are
+    averaged. Their logarithms are outputs again, of which softmax makes these very means, so that whatever looks at
+    outputs can look at them. A band of rows at a time: C maps of some rows are all there is at once.
+
+    Args:
+        views: (C, h, w) float outputs of each view, h and w may differ.
+        size_hw: (H, W) of the image.
+        pick: (C, h, w) outputs and a size -> maps of that size, pixel by pixel.
     """
     height, width = int(size_hw[0]), int(size_hw[1])
     like = views[0]
-    winner = torch.empty(height, width, dtype=torch.uint8 if len(like) <= 256 else torch.int32, device=like.device)
-    confidence = torch.empty(height, width, device=like.device)
     rows = max(1, _VALUES[like.device.type != "cpu"] // (len(like) * width))
+    bands = []
     for start in range(0, height, rows):
         band = slice(start, min(start + rows, height))
-        total = sum(upsampled_rows(view, band, (height, width)).softmax(0) for view in views)
-        assert isinstance(total, torch.Tensor)  # noqa: S101 - there is a view at least
-        best, number = total.max(0)
-        winner[band], confidence[band] = number, best
-    return winner, confidence.div_(len(views)).clamp_(max=1)
+        mean = torch.zeros(len(like), band.stop - band.start, width, device=like.device)
+        for view in views:
+            mean += upsampled_rows(view, band, (height, width)).softmax(0)
+        outputs = mean.div_(len(views)).clamp_(min=_SMALLEST).log_()
+        found = pick(outputs, outputs.shape[1:])
+        bands.append(found if isinstance(found, tuple) else (found,))
+    return tuple(torch.cat(maps, -2) for maps in zip(*bands, strict=True))
 
 
 def upsampled_rows(outputs: torch.Tensor, band: slice, size_hw: tuple[int, int]) -> torch.Tensor:
