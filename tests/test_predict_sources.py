@@ -326,6 +326,21 @@ def test_entropy_and_probabilities_are_those_of_the_segmenter(
     assert not predicted(tmp_path / "*.png", "--overwrite", "--precision", "auto").unchanged
 
 
+def test_more_ways_of_looking_are_those_of_the_segmenter(
+    model: Path, tmp_path: Path, predicted: Callable[..., PredictRecord]
+) -> None:
+    (tmp_path / "x.png").write_bytes(encode_png(picture(0, (90, 140))))
+    plain = predicted(tmp_path / "x.png", "--entropy")
+    ways: dict[str, Any] = {"flip": True, "scales": (1.0, 1.5), "window": "64"}
+    found = predicted(tmp_path / "x.png", "--flip", "--scales", "1,1.5", "--window", 64, "--entropy", "--overwrite")
+    assert not found.unchanged and plain.images == 1
+    ((classes, sure),) = Segmenter(model, device="cpu", **ways).segment_with_uncertainty([tmp_path / "x.png"])
+    bitmap = decode_semantic((tmp_path / "out/bitmaps/x.png").read_bytes())
+    assert np.array_equal(bitmap, classes)
+    assert not np.array_equal(bitmap, Segmenter(model, device="cpu").segment(tmp_path / "x.png"))
+    assert lines(tmp_path / "out")[0]["mean_entropy"] == pytest.approx(float(sure.entropy.mean()), abs=1e-5)
+
+
 # -------------------------------------------------------------------- interrupted runs
 
 

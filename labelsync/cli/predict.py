@@ -14,6 +14,7 @@ from labelsync.cli.options import (
     out_option,
     overwrite_option,
     percent,
+    ways_options,
 )
 from labelsync.records.results import PredictRecord
 
@@ -37,6 +38,7 @@ from labelsync.records.results import PredictRecord
 )
 @batch_size_option
 @device_option
+@ways_options
 @foreign_options
 @overwrite_option
 @json_option
@@ -52,6 +54,9 @@ def predict(
     precision: str,
     batch_size: int,
     device: str | None,
+    flip: bool,
+    scales: tuple[float, ...],
+    window: str | None,
     image_column: str | None,
     label_column: str | None,
     id2label: str | None,
@@ -80,6 +85,9 @@ def predict(
         precision=precision,
         batch_size=batch_size,
         device=device,
+        flip=flip,
+        scales=scales,
+        window=window,
         image_column=image_column,
         label_column=label_column,
         id2label=id2label,

@@ -23,6 +23,7 @@ from labelsync.model.load import pick_device
 from labelsync.model.precision import pick_precision
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.source import locate
+from labelsync.model.ways import read_ways
 from labelsync.pixels.image import decode_image
 from labelsync.records.results import PredictRecord, VideoScores
 from labelsync.records.text import from_json, to_json
@@ -57,6 +58,9 @@ def predict(
     precision: str = "auto",
     batch_size: int = 8,
     device: str | None = None,
+    flip: bool = False,
+    scales: Sequence[float] = (1.0,),
+    window: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     id2label: str | Path | None = None,
@@ -86,6 +90,7 @@ def predict(
             `evaluate` always computes in fp32.
         batch_size: images run through the model at once.
         device: "cuda", "cpu", ...; None = a GPU if there is one.
+        flip, scales, window: also look at images mirrored, in several sizes and through windows, as `Segmenter` does.
         image_column, label_column, id2label, keep_zero, config: of a foreign dataset, as for `load`.
         overwrite: replace predictions that lie at `out`. The same predictions again do nothing.
 
@@ -110,12 +115,14 @@ def predict(
     sources = find_sources([str(item) for item in given], split=split, reading=reading, outside=Path(out))
     inputs = {"model": locate(model).digest, "images": store.digest_of([[s.shown, s.digest] for s in sources])}
     wanted = Wanted(overlays, entropy, probabilities)
-    settings = asdict(wanted) | {"precision": computed}
+    ways = read_ways(flip=flip, scales=scales, window=window)
+    seen: dict[str, Any] = {"flip": ways.flip, "scales": list(ways.scales), "window": ways.window_text}
+    settings = asdict(wanted) | seen | {"precision": computed}
     manifest = None if overwrite else _same(Path(out), store.fingerprint("predict", inputs, settings))
     unchanged, resumed = manifest is not None, 0
     if manifest is None:
         with store.stage_folder(out, stage="predict", overwrite=overwrite) as work:
-            segmenter = Segmenter(model, device=device, batch_size=batch_size, precision=computed)
+            segmenter = Segmenter(model, device=device, batch_size=batch_size, precision=computed, **seen)
             with keeping(Path(out), store.digest_of([inputs["model"], settings])) as kept:
                 run = _Run(segmenter, kept, wanted)
                 made = [line for source in sources for line in run.segment(source)]
