@@ -76,6 +76,7 @@ def test_a_name_that_looks_like_a_glob_is_a_file(tmp_path: Path) -> None:
 def test_what_an_earlier_run_left_is_not_predicted_again(photos: Path) -> None:
     out = photos / "predictions"
     shutil.copytree(photos / "a", out / "overlays")
+    shutil.copytree(photos / "a", photos / ".predictions.unfinished/bitmaps")
     assert len(find_images([str(photos)], outside=out)) == 4
 
 

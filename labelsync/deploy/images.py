@@ -21,7 +21,8 @@ def is_video(path: Path | PurePosixPath) -> bool:
 def find_images(given: Sequence[str], *, outside: Path | None = None) -> list[Path]:
     """Files, folders (every image file below them) and globs ("**" too) -> images and videos, sorted, each once.
 
-    Of a folder that `labelsync pull` left, the images are meant, not the bitmaps. A video counts where it is named, or
+    Of a folder that `labelsync pull` left, the images are meant, not the bitmaps. What starts with "." is left out: it
+    may be what an interrupted run has made. A video counts where it is named, or
     matched by a glob: in a folder it may be what the images there were cut from.
 
     Args:
@@ -93,7 +94,8 @@ def _expand(item: str) -> list[Path]:
     path = Path(item).expanduser()
     if path.is_dir():
         folder = path / "images" if stage_of(path) == "pull" else path
-        return [p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file()]
+        found = (p for p in folder.rglob("*") if p.suffix.lower() in SUFFIXES and p.is_file())
+        return [p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts)]
     if path.exists():
         return [path]  # whatever its suffix: the user named it
     matches = (Path(m) for m in glob.glob(str(path), recursive=True))  # noqa: PTH207 - Path.glob takes no absolute pattern

@@ -73,7 +73,8 @@ def predict(
     Leaves a folder with bitmaps/ (PNG of disk ids, at the image's size, EXIF orientation applied), overlays/ (colours
     and a legend), id2label.json and predictions.jsonl (image -> files, in order). Of a video it leaves a bitmap of
     every frame, an overlay video in videos/, and says how much the classes flicker (see
-    `labelsync.deploy.flicker.Flicker`). An interrupted run goes on where it was when the same command is given again.
+    `labelsync.deploy.flicker.Flicker`). An interrupted run goes on where it was when the same command is given again;
+    until then .OUT.unfinished beside the folder has what is done.
 
     Args:
         model: a model folder or a Hub id "user/name[@revision]".
