@@ -110,6 +110,16 @@ def test_the_winner_is_that_of_upsampling_everything(outputs: int, size_hw: tupl
     assert torch.equal(found.long(), everything[0].argmax(0))
 
 
+@pytest.mark.parametrize("size_hw", [(131, 77), (250, 300), (66, 41), (1000, 40)])
+def test_what_is_not_computed_is_as_if_it_were(size_hw: tuple[int, int]) -> None:
+    coarse = torch.randn(1, 6, 3, 3, generator=torch.Generator().manual_seed(1))
+    logits = torch.nn.functional.interpolate(coarse, size=(33, 40), mode="bicubic")[0]
+    everything = torch.nn.functional.interpolate(logits[None], size=size_hw, mode="bilinear")[0].argmax(0)
+    found = winner._between_rows(logits, size_hw)
+    assert found is not None and len(everything.unique()) >= 4
+    assert torch.equal(found.long(), everything)
+
+
 def test_few_pixels_are_computed_where_few_classes_meet(monkeypatch: pytest.MonkeyPatch) -> None:
     computed: list[int] = []
     means = winner._means
