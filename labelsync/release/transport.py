@@ -27,7 +27,7 @@ TRANSFERS = 3  # times a file is fetched anew that arrived cut short or broken
 MAX_BYTES = 1 << 30
 MAX_REDIRECTS = 5
 
-_RETRIED = (408, 413, 429, 500, 502, 503, 504)
+RETRIED = (408, 413, 429, 500, 502, 503, 504)
 _BLOCK = 1 << 18
 
 
@@ -155,7 +155,7 @@ def _retries() -> Retry:
         connect=3,
         read=2,  # a host that hangs costs READ_SECONDS each time
         redirect=0,  # requests follows redirects itself, through `get_redirect_target`
-        status_forcelist=_RETRIED,
+        status_forcelist=RETRIED,
         allowed_methods=("GET", "HEAD"),
         backoff_factor=BACKOFF_SECONDS,
         backoff_jitter=BACKOFF_SECONDS,
