@@ -111,7 +111,9 @@ class Platform:
                 hint=f"make it as {user}/{name}, or in an organization of yours",
             ) from None
         except client.Taken:
-            raise ServiceError(f"there is a dataset {dataset} that the key may not see", hint="choose another name") from None
+            raise ServiceError(
+                f"there is a dataset {dataset} that the key may not see", hint="choose another name"
+            ) from None
 
     # ---------------------------------------------------------------- samples
 
@@ -201,7 +203,7 @@ class Platform:
                 failure = e
             if not again:
                 break
-            time.sleep(_pause(failure, transport.RETRIES - again))
+            time.sleep(pause_before(failure, transport.RETRIES - again))
             if (made := done()) is not None:
                 return made
         raise self._refusal(failure, what)
@@ -231,7 +233,7 @@ def _is_wrong_key(status: int, words: str) -> bool:
     return status == 401 or "credentials" in words.lower() or "api key" in words.lower()
 
 
-def _pause(error: Exception, tries: int) -> float:
+def pause_before(error: Exception, tries: int) -> float:
     """Seconds before another try: what the server asks for within bounds, else ever longer."""
     response = client.response_of(error)
     stated = response.headers.get("Retry-After", "") if response is not None else ""
