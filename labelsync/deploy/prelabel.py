@@ -15,9 +15,9 @@ from labelsync.deploy.categories import Placement, place
 from labelsync.deploy.instances import instances, merge_specks
 from labelsync.deploy.journal import RECORD, Journal, Past, opened, read
 from labelsync.deploy.undo import undo_prelabels
-from labelsync.deploy.writing import settle, write_label
+from labelsync.deploy.writing import is_free, settle, write_label
 from labelsync.errors import AuthError, BitmapError, OptionError, OutputExists, SamplesFailed, ServiceError
-from labelsync.model.ahead import Loading, load_ahead
+from labelsync.model.ahead import load_ahead
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.source import locate
 from labelsync.pixels.image import decode_image
@@ -202,7 +202,7 @@ def _settle_open(job: _Job, past: Past) -> dict[str, PrelabelRow]:
         row = settle(job.journal, entry, now, user=job.user)
         if row.outcome == "prelabeled":
             row = replace(row, outcome="there", reason="the interrupted run had written it")
-        if now is not None:  # without a label it is a sample like any other
+        if not is_free(now):  # else it is a sample like any other
             rows[entry.uuid] = row
     return rows
 
@@ -247,14 +247,8 @@ def _predict(job: _Job, samples: Sequence[SampleState], paths: Mapping[str, Path
     write = _giving_up(job)
     with tqdm(total=len(samples), desc="prelabel", unit="image", disable=None) as bar:
         for batch in load_ahead(samples, load, batch_size=job.segmenter.batch_size):
-            images: list[Loading[SampleState, Any]] = [loading for loading in batch if loading.value is not None]
-            bitmaps = dict(
-                zip(
-                    (i.item.uuid for i in images),
-                    job.segmenter.segment_batch([i.value for i in images]),
-                    strict=True,
-                )
-            )
+            images = {loading.item.uuid: loading.value for loading in batch if loading.value is not None}
+            bitmaps = dict(zip(images, job.segmenter.segment_batch(images.values()), strict=True))
             for loading in batch:
                 sample = loading.item
                 if sample.uuid in bitmaps:

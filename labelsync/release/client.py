@@ -6,7 +6,6 @@ as long as any Retry-After says. What it raises is sorted by HTTP status: its ow
 
 import logging
 import os
-import re
 import time
 from typing import Any
 from urllib.parse import quote, urlsplit

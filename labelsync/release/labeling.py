@@ -99,6 +99,9 @@ class Labeling(Platform):
         super().__init__()
         self._labelset = labelset
 
+    def __enter__(self) -> "Labeling":
+        return self
+
     @property
     def server(self) -> str:
         """The API's root, as records show it."""

@@ -45,7 +45,7 @@ def api_app(platform: Platform, *, keys: set[str], storage_url: Callable[[], str
 
     @app.get("/user")
     def _user() -> Response:
-        return jsonify({"username": "acme", "created_at": now(), "is_organization": False})
+        return jsonify({"username": platform.user, "created_at": now(), "is_organization": False})
 
     _add_datasets(app, platform)
     _add_samples(app, platform)
@@ -183,7 +183,7 @@ def _add_labels(app: Flask, platform: Platform) -> None:
             del sample.labels[labelset]
             return "", 204
         if request.method == "PATCH":
-            sample.labels[labelset] |= _body() | {"updated_at": now()}
+            sample.labels[labelset] |= _body() | {"updated_at": now(), "updated_by": platform.user}
         return jsonify(sample.labels[labelset])
 
 
@@ -249,6 +249,8 @@ def _app(platform: Platform) -> Flask:
     @app.before_request
     def _lock() -> None:
         platform.lock.acquire()
+        for act in list(platform.before):
+            act(request.method, request.path)
 
     @app.teardown_request
     def _unlock(_: BaseException | None) -> None:

@@ -99,6 +99,8 @@ class Platform:
         self.datasets: dict[str, Dataset] = {}
         self.sign: Callable[[str], str | None] = lambda _: None  # an image URL -> its signed one, if it needs one
         self.new_release_polls = 2  # how often a release made over the API is PENDING
+        self.user = "acme"  # whose the keys are
+        self.before: list[Callable[[str, str], None]] = []  # called with method and path before a request is answered
 
     def dataset(self, full_name: str) -> Dataset:
         """A dataset by "owner/name"."""
@@ -137,8 +139,8 @@ class Platform:
         dataset.samples[sample.uuid] = sample
         return sample
 
-    def put_label(self, key: str, labelset: str, given: dict[str, Any]) -> dict[str, Any]:
-        """Create or overwrite a label, whoever made the one before: the API has no If-Match."""
+    def put_label(self, key: str, labelset: str, given: dict[str, Any], *, by: str = "") -> dict[str, Any]:
+        """Create or overwrite a label, whoever made the one before: the API has no If-Match. `by` = "" is the key."""
         dataset, sample = self.sample(key)
         if labelset not in dataset.labelsets:
             raise Refusal(404, "Not found.")
@@ -150,8 +152,9 @@ class Platform:
             "labelset": labelset,
             "attributes": given.get("attributes"),
             "created_at": old["created_at"] if old else now(),
-            "created_by": old["created_by"] if old else dataset.owner,
+            "created_by": old["created_by"] if old else by or self.user,
             "updated_at": now(),
+            "updated_by": by or self.user,
             "score": given.get("score"),
         }
         sample.labels[labelset] = label
