@@ -90,7 +90,12 @@ def prelabel(
         found = platform.dataset(dataset)
         segmenter = Segmenter(model, device=device, batch_size=batch_size)
         placement = place(segmenter.labels, found.categories, dataset=dataset)
-        head = {"server": platform.server, "dataset": dataset, "labelset": labelset, "model": str(model)}
+        head: dict[str, Any] = {
+            "server": platform.server,
+            "dataset": dataset,
+            "labelset": labelset,
+            "model": str(model),
+        }
         head |= {"digest": files.digest, "min_size": min_size}
         past = _past(target, head)
         journal = None

@@ -1,5 +1,6 @@
 """`prelabel --undo`: take back what a record says was written, as far as nobody has touched it since."""
 
+import time
 from pathlib import Path
 
 from tqdm import tqdm
@@ -9,6 +10,7 @@ from labelsync.deploy.journal import RECORD, Entry, Journal, opened, read
 from labelsync.deploy.writing import TRIES, is_free
 from labelsync.errors import AuthError, LabelsyncError, OptionError, SamplesFailed, ServiceError
 from labelsync.records.prelabels import PrelabelLedger, PrelabelOutcome, PrelabelRecord, PrelabelRow
+from labelsync.release import transport
 from labelsync.release.labeling import Labeling, LabelState
 
 
@@ -68,6 +70,8 @@ def _undo(platform: Labeling, journal: Journal, entry: Entry, *, dry_run: bool) 
     failure = ""
     try:
         for again in range(TRIES):
+            if again:
+                time.sleep(transport.BACKOFF_SECONDS * 2**again)
             now = platform.read(entry.uuid)
             if not _is_untouched(entry, now):
                 return _close(journal, entry, now, tried=again > 0, dry_run=dry_run)

@@ -10,13 +10,17 @@ The API has no conditional write. What is done instead:
   overwritten: the window that the API leaves open. It cannot be read any more, so it is reported as an error, with the
   name of whoever drew it. A person who uses the very key's account cannot be told apart.
 * A write whose answer was lost may have been done: before it is made again, the label is read.
+
+Taking back has the same window: between the last look and the DELETE, one request later, the API protects nobody.
 """
 
+import time
 from dataclasses import asdict
 
 from labelsync.deploy.journal import Entry, Journal
 from labelsync.errors import AuthError, ServiceError
 from labelsync.records.prelabels import PrelabelRow
+from labelsync.release import transport
 from labelsync.release.labeling import UNLABELED, Labeling, LabelState, NewLabel, SampleState
 
 TRIES = 3  # of a write that the platform may or may not have done
@@ -55,7 +59,9 @@ def _put(platform: Labeling, journal: Journal, uuid: str, label: NewLabel) -> tu
         Whether anything was sent, and "" or why the last try failed, perhaps after all was done.
     """
     sent, failure = False, ""
-    for _ in range(TRIES):
+    for tries in range(TRIES):
+        if tries:
+            time.sleep(transport.BACKOFF_SECONDS * 2**tries)
         earlier = platform.read(uuid)
         if not is_free(earlier):
             break

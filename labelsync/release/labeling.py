@@ -67,7 +67,8 @@ class LabelState:
     def annotations(self) -> tuple[tuple[int, int], ...]:
         """(id, category id) of each, in order."""
         listed = within(self.attributes, "annotations")
-        pairs = [(integer(within(a, "id")), integer(within(a, "category_id"))) for a in listed or ()]
+        entries = listed if isinstance(listed, list) else []
+        pairs = [(integer(within(a, "id")), integer(within(a, "category_id"))) for a in entries]
         return tuple((i, c) for i, c in pairs if i is not None and c is not None)
 
 
