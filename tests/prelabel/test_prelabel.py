@@ -89,9 +89,7 @@ def test_the_labeling_queue_is_worked_off_from_its_front(world: World) -> None:
     record = world.record("--limit", 2)
     assert record.outcomes == {"prelabeled": 2, "labeled": 2, "left": 2}
     assert world.outcomes() == ["labeled", "prelabeled", "left", "labeled", "prelabeled", "left"]
-    assert (
-        len(world.server.log.find(path=r"\.jpg", server="storage")) == 2
-    )  # the others are not needed
+    assert len(world.server.log.find(path=r"\.jpg", server="storage")) == 2  # the others are not needed
 
 
 def test_the_same_command_again_takes_the_next_and_then_does_nothing(world: World) -> None:

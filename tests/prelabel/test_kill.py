@@ -1,0 +1,104 @@
+"""SIGKILL around every request of a write: the record that is left is enough to go on from, and to take all back."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.prelabel.conftest import DATASET, FREE, MIN_SIZE, World
+from tests.releases import sample_uuid
+
+ROOT = Path(__file__).parents[2]
+TWO = sample_uuid(2)  # the second that is written
+FOREVER = 600.0  # the server hangs up when the test ends
+
+# kind of fault, method, path, requests that pass first; "late" = the work is done and the answer does not come
+POINTS = {
+    "uploading": ("delay", "POST", "/assets/", 1),
+    "in the bucket": ("late", "POST", "^/$", 1),
+    "looking": ("delay", "GET", f"/labels/{TWO}/", 0),
+    "writing, not done": ("delay", "PUT", f"/labels/{TWO}/", 0),
+    "writing, done": ("late", "PUT", f"/labels/{TWO}/", 0),
+    "looking again": ("delay", "GET", f"/labels/{TWO}/", 1),
+}
+DONE = ("writing, done", "looking again")
+slow = pytest.mark.slow
+SOME = [pytest.param(p, marks=[] if p == "writing, done" else slow) for p in POINTS]
+
+
+def killed(world: World, argv: list[object], kind: str, method: str, path: str, skip: int) -> None:
+    """Run the command as a process and kill it while the server does not answer."""
+    fault = world.server.faults.add(kind, method=method, path=path, skip=skip, seconds=FOREVER)
+    rest = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy")}
+    env = rest | {"PYTHONPATH": str(ROOT), "CUDA_VISIBLE_DEVICES": ""} | world.server.env
+    command = [sys.executable, "-m", "labelsync", "prelabel", *map(str, argv)]
+    running = subprocess.Popen(
+        command, env={k: v for k, v in env.items() if v}, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+    )
+    try:
+        deadline = time.monotonic() + 120
+        while not fault.hits and running.poll() is None and time.monotonic() < deadline:
+            time.sleep(0.02)
+        if kind == "late":
+            time.sleep(0.2)  # the work
+        running.send_signal(signal.SIGKILL)
+    finally:
+        running.kill()
+        _, said = running.communicate()
+    assert fault.hits == 1 and running.returncode == -signal.SIGKILL, said
+    world.server.faults.clear()
+
+
+def forward(world: World) -> list[object]:
+    return [world.model, DATASET, "--min-size", MIN_SIZE, "--out", world.folder / "p", "--device", "cpu"]
+
+
+@pytest.mark.parametrize("point", SOME)
+def test_a_killed_run_goes_on_without_doubles_and_can_be_taken_back(world: World, point: str) -> None:
+    killed(world, forward(world), *POINTS[point])
+    record = world.record("--limit", 4)
+    there = 2 if point in DONE else 1
+    assert record.outcomes == {"prelabeled": 4 - there, "there": there, "labeled": 2}
+    assert world.statuses() == ["LABELED", "PRELABELED", "PRELABELED", "LABELED", "PRELABELED", "PRELABELED"]
+    assert world.puts() == (5 if point == "writing, not done" else 4)  # that one never reached the platform
+    assert world.undone().outcomes == {"undone": 4}
+    assert world.statuses() == ["LABELED", "", "", "LABELED", "", ""]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("point", POINTS)
+def test_a_killed_run_is_taken_back_from_its_record_alone(world: World, point: str) -> None:
+    killed(world, forward(world), *POINTS[point])
+    known = 2 if point in DONE else 1
+    outcomes = world.undone().outcomes
+    assert outcomes.get("undone", 0) == known
+    assert outcomes.keys() <= {"undone", "gone"}  # "gone": it may have been written, and is not there
+    assert world.statuses() == ["LABELED", "", "", "LABELED", "", ""]
+
+
+@pytest.mark.slow
+def test_the_limit_counts_what_the_killed_run_wrote(world: World) -> None:
+    killed(world, [*forward(world), "--limit", 3], *POINTS["writing, done"])
+    assert world.record("--limit", 3).outcomes == {"prelabeled": 1, "there": 2, "labeled": 2, "left": 1}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["delay", "late"])
+def test_a_killed_undo_goes_on(world: World, kind: str) -> None:
+    world.run()
+    killed(world, ["--undo", world.folder / "p"], kind, "DELETE", f"/labels/{TWO}/", 0)
+    assert world.statuses()[1] == ""
+    assert sum(world.undone().outcomes.values()) == 3
+    assert world.statuses() == ["LABELED", "", "", "LABELED", "", ""]
+    assert len(world.server.log.find("DELETE")) == len(FREE) + (kind == "delay")
+
+
+@pytest.mark.slow
+def test_a_run_after_a_killed_undo_knows_what_is_left(world: World) -> None:
+    world.run()
+    killed(world, ["--undo", world.folder / "p"], "late", "DELETE", f"/labels/{TWO}/", 0)
+    assert world.record().outcomes == {"prelabeled": 2, "there": 2, "labeled": 2}
