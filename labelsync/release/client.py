@@ -38,11 +38,15 @@ _KEY_HINT = "make a key at https://segments.ai/account and set SEGMENTS_API_KEY 
 logging.getLogger("segments").addHandler(logging.NullHandler())
 
 
-class Missing(ServiceError):
+class Refused(ServiceError):
+    """The API does not want this very request; another one may fare better."""
+
+
+class Missing(Refused):
     """The API says that there is no such thing."""
 
 
-class Taken(ServiceError):
+class Taken(Refused):
     """The API says that there is something of that name already."""
 
 

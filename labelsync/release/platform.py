@@ -98,7 +98,7 @@ class Platform:
         """
         owner, _, name = dataset.partition("/")
         user = str(self._surely("tell whose key this is", self._client.get_user).username)
-        of = {} if owner == user else {"organization": client.quoted(owner)}
+        of: dict[str, Any] = {} if owner == user else {"organization": client.quoted(owner)}
 
         def make() -> Any:
             return self._client.add_dataset(name, task_attributes=attributes, **settings, **of)
@@ -225,7 +225,9 @@ class Platform:
                 f"the key may not {what} ({status_text(status)}{told})", hint="ask the owner, or check the plan there"
             )
         if 400 <= status < 500 and status not in (401, *transport.RETRIED):
-            return ServiceError(f"{shown(self._url)} will not {what} ({status_text(status)}{told})", hint="correct it")
+            return client.Refused(
+                f"{shown(self._url)} will not {what} ({status_text(status)}{told})", hint="correct it"
+            )
         return client.sorted_error(error, self._url)
 
 
@@ -239,5 +241,4 @@ def pause_before(error: Exception, tries: int) -> float:
     stated = response.headers.get("Retry-After", "") if response is not None else ""
     if stated.isdigit():
         return float(min(int(stated), transport.RETRY_AFTER_CAP))
-    jitter: float = 1 + random.random()  # noqa: S311 - no secret
-    return transport.BACKOFF_SECONDS * 2**tries * jitter
+    return float(transport.BACKOFF_SECONDS * 2**tries * (1 + random.random()))  # noqa: S311 - jitter, no secret
