@@ -26,9 +26,13 @@ from labelsync.errors import (
     ServiceError,
     TaxonomyError,
 )
+from labelsync.release.answers import network_cause, response_of, status_of
 from labelsync.release.transport import RETRIED, FetchError, Session, failure_of, fetch, shown, status_text
 
 DEFAULT_URL = "https://api.segments.ai/"
+
+# What the SDK raises over an answer that is not what it knows.
+_NOT_THE_API = (sdk.SegmentsError, pydantic.ValidationError, AttributeError, KeyError, TypeError, ValueError)
 
 _POLL_SECONDS = (0.5, 10.0)  # the first pause and the longest
 _CONNECTIONS = 16  # kept open to the API and to its storage, each
@@ -204,22 +208,6 @@ def quoted(dataset: str) -> str:
 # -------------------------------------------------------------------- what the SDK raises
 
 
-def response_of(error: BaseException | None) -> requests.Response | None:
-    """The HTTP answer behind an SDK exception, None if there was none; the constructor hides it in the context."""
-    while error is not None:
-        response = getattr(getattr(error, "cause", None), "response", None)
-        if response is not None:
-            return response  # type: ignore[no-any-return]  # the SDK says Any
-        error = error.__cause__ or error.__context__
-    return None
-
-
-def status_of(error: BaseException | None) -> int:
-    """The HTTP status behind an SDK exception, 0 if there is none."""
-    response = response_of(error)
-    return 0 if response is None else int(response.status_code)
-
-
 def is_missing(error: Exception) -> bool:
     """Whether the API says that there is no such thing."""
     return status_of(error) == 404 or (isinstance(error, sdk.NotFoundError) and status_of(error) in (0, 400))
@@ -232,30 +220,11 @@ def is_taken(error: Exception) -> bool:
 
 def is_passing(error: Exception) -> bool:
     """Whether the same request may do better in a moment: the server is busy or gone, or its answer was lost."""
-    status = status_of(error)
-    return status in RETRIED or (status == 0 and _network_cause(error) is not None)
-
-
-def said(error: Exception) -> str:
-    """The server's own words in an error answer, on one line; "" for a page or for nothing."""
     response = response_of(error)
-    try:
-        body = None if response is None else response.json()
-    except ValueError:
-        return ""
-    text = " ".join(" ".join(_texts(body)).split())
-    key = os.environ.get("SEGMENTS_API_KEY", "").strip()
-    return (text.replace(key, "***") if key else text)[:200].strip()
-
-
-def _texts(body: Any) -> list[str]:
-    """The strings of a JSON body; those about one field say which: {"name": ["too long"]}."""
-    if isinstance(body, dict):
-        named = [(k, t) for k, v in body.items() for t in _texts(v)]
-        return [t if k in ("detail", "error", "message", "non_field_errors") else f"{k}: {t}" for k, t in named]
-    if isinstance(body, list):
-        return [t for v in body for t in _texts(v)]
-    return [body] if isinstance(body, str) else []
+    if response is None:
+        return network_cause(error) is not None
+    # S3 calls an upload that was too slow for it a bad request
+    return response.status_code in RETRIED or (response.status_code == 400 and "RequestTimeout" in response.text)
 
 
 def check_task_attributes(attributes: dict[str, Any], *, where: str) -> None:
@@ -281,23 +250,13 @@ def sorted_error(error: Exception, url: str) -> LabelsyncError:
         return ServiceError(f"{server} is no Segments.ai server ({status_text(status)})", hint="check SEGMENTS_API_URL")
     if status:
         return ServiceError(f"{server} answers {status_text(status)}", hint="run it again in a few minutes")
-    cause = _network_cause(error)
+    cause = network_cause(error)
     if cause is not None:
         return ServiceError(f"{server}: {failure_of(cause).reason}", hint="check the network and SEGMENTS_API_URL")
-    if isinstance(error, sdk.SegmentsError | pydantic.ValidationError | AttributeError | TypeError | ValueError):
+    if isinstance(
+        error, sdk.SegmentsError | pydantic.ValidationError | AttributeError | KeyError | TypeError | ValueError
+    ):
         return ServiceError(
             f"{server} answers something that is not the Segments.ai API", hint="check SEGMENTS_API_URL"
         )
     raise error  # not the SDK's, not the network's: a bug to be seen
-
-
-def _network_cause(error: BaseException | None) -> requests.RequestException | None:
-    """The exception of requests below an SDK exception, unless it is about the body (then the answer was no JSON)."""
-    while error is not None:
-        for candidate in (error, getattr(error, "cause", None)):
-            if isinstance(candidate, requests.exceptions.JSONDecodeError):
-                return None
-            if isinstance(candidate, requests.RequestException):
-                return candidate
-        error = error.__cause__ or error.__context__
-    return None

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 from labelsync.errors import AuthError, LabelsyncError, ReleaseNotFound, ServiceError
-from labelsync.release import client, transport
+from labelsync.release import answers, client, transport
 from labelsync.release.transport import shown, status_text
 
 T = TypeVar("T")
@@ -210,12 +210,11 @@ class Platform:
 
     def _refusal(self, error: Exception, what: str) -> LabelsyncError:
         """The error of ours for what the SDK raised while the platform was asked to do `what`."""
-        response, words = client.response_of(error), client.said(error)
-        status = client.status_of(error)
+        words, status, host = answers.said(error), answers.status_of(error), answers.host_of(error)
         told = f": {words}" if words else ""
-        asked = urlsplit(response.url).netloc if response is not None else ""
-        if asked and asked != urlsplit(self._url).netloc:
-            return ServiceError(f"the storage {asked} does not {what} ({status_text(status)})", hint="run it again")
+        if host not in ("", urlsplit(self._url).netloc):
+            hint = "check the network, then run it again"
+            return ServiceError(f"the storage {host} does not {what} ({answers.failure_text(error)})", hint=hint)
         if client.is_taken(error):
             return client.Taken(f"{shown(self._url)} will not {what}{told}", hint="choose another name")
         if client.is_missing(error):
@@ -237,7 +236,7 @@ def _is_wrong_key(status: int, words: str) -> bool:
 
 def pause_before(error: Exception, tries: int) -> float:
     """Seconds before another try: what the server asks for within bounds, else ever longer."""
-    response = client.response_of(error)
+    response = answers.response_of(error)
     stated = response.headers.get("Retry-After", "") if response is not None else ""
     if stated.isdigit():
         return float(min(int(stated), transport.RETRY_AFTER_CAP))

@@ -3,6 +3,7 @@
 No error text here carries a query string: that is where storage services put signatures.
 """
 
+import io
 import random
 import time
 from collections.abc import Callable
@@ -75,6 +76,15 @@ class Session(requests.Session):
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = (CONNECT_SECONDS, READ_SECONDS)
         return super().request(method, url, *args, **kwargs)
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """As in requests, but a large body goes out in blocks.
+
+        The time limit of a socket holds for everything that is given to it at once: with a whole file, for the upload.
+        """
+        if isinstance(request.body, bytes) and len(request.body) > _BLOCK:
+            request.body = io.BytesIO(request.body)  # type: ignore[assignment] # read block by block; the length is set
+        return super().send(request, **kwargs)
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """As in requests, but a redirect never changes the scheme (not to file:, not from https to http)."""

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 import labelsync
-from labelsync.release import send
+from labelsync.release import send, transport
 from labelsync.release.platform import Platform
 from labelsync.store import sha256_file
 from tests.loopback.segments import LoopbackSegments
@@ -368,14 +368,46 @@ def test_a_platform_that_takes_no_more_ends_the_run_and_the_next_one_goes_on(
     assert len(samples(dataset)) == 9
 
 
+def test_a_large_file_may_take_longer_than_any_answer(
+    add: Cli, server: LoopbackSegments, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_image(tmp_path / "large.png", 0, (2000, 2500))  # noise: 15 MB, more than the buffers of a connection
+    monkeypatch.setattr(transport, "CONNECT_SECONDS", 0.5)
+    monkeypatch.setattr(transport, "READ_SECONDS", 5.0)  # what lies in buffers when all is sent
+    server.faults.slow(0.01, server="storage", times=None)  # 2 s and more
+    add("large.png")
+    assert stored(server, samples(dataset)["large.png"]) == (tmp_path / "large.png").read_bytes()
+    assert len(server.log.find(server="storage")) == 1
+
+
+@pytest.mark.parametrize("message", ["{}", "[]"])
+def test_a_server_that_is_another_program_is_said_to_be(
+    add: Cli, server: LoopbackSegments, tmp_path: Path, message: str
+) -> None:
+    draw_image(tmp_path / "a.jpg", 0)
+    server.faults.status(200, path="/assets/", message=message, times=None)
+    assert "answers something that is not the Segments.ai API" in last(add("a.jpg", code=1))
+
+
+def test_an_upload_that_was_too_slow_for_the_storage_is_sent_again(
+    add: Cli, server: LoopbackSegments, dataset: Dataset, tmp_path: Path
+) -> None:
+    draw_image(tmp_path / "a.jpg", 0)
+    server.faults.status(400, server="storage", html=True, message="<Code>RequestTimeout</Code>")
+    add("a.jpg")
+    assert list(samples(dataset)) == ["a.jpg"]
+
+
 def test_a_storage_that_refuses_is_named_without_its_answer(add: Cli, server: LoopbackSegments, tmp_path: Path) -> None:
     draw_image(tmp_path / "in/a.jpg", 0)
     server.faults.status(403, server="storage", method="POST", html=True, message="5ecret", times=None)
     result = add("in", code=1)
-    assert f"the storage {server.storage_url.removeprefix('http://')} does not take a.jpg (403 Forbidden)" in last(
-        result
-    )
+    host = server.storage_url.removeprefix("http://")
+    assert f"the storage {host} does not take a.jpg (403 Forbidden)" in last(result)
     assert "5ecret" not in result.output
+    server.faults.clear()
+    server.faults.drop(server="storage", times=None)
+    assert f"the storage {host} does not take a.jpg (the host cannot be reached)" in last(add("in", code=1))
 
 
 def test_one_sample_that_the_platform_refuses_does_not_keep_the_others_out(
