@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from labelsync.errors import LabelsyncError, OptionError, ReleaseFormatError
 from labelsync.release import client, transport
+from labelsync.release.answers import status_of
 from labelsync.release.cache import asset_key
 from labelsync.release.entries import BITMAP
 from labelsync.release.parse import categories_of
@@ -208,7 +209,7 @@ class Labeling(Platform):
             except LabelsyncError:
                 raise
             except Exception as e:  # noqa: BLE001
-                if not again or client.status_of(e) != 429:
+                if not again or status_of(e) != 429:
                     raise self._refusal(e, what) from None
                 time.sleep(pause_before(e, transport.RETRIES - again))
         raise AssertionError("unreachable")
