@@ -14,6 +14,7 @@ record says which labels it may have written, and by their bitmap URLs, which no
 
 import json
 import os
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -108,20 +109,22 @@ class Past:
 
 
 class Journal:
-    """An open record: every `add` is on the disk when it returns."""
+    """An open record: every `add` is on the disk when it returns. Several threads may add."""
 
     def __init__(self, fd: int, past: Past) -> None:
         self._fd = fd
+        self._lock = threading.Lock()
         self.past = past
 
     def add(self, event: str, **values: Any) -> None:
         """Append one line."""
         line = {"event": event, **values}
         data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
-        while data:
-            data = data[os.write(self._fd, data) :]
-        os.fsync(self._fd)
-        self.past.take(json.loads(json.dumps(line)))
+        with self._lock:
+            while data:
+                data = data[os.write(self._fd, data) :]
+            os.fsync(self._fd)
+            self.past.take(json.loads(json.dumps(line)))
 
 
 @contextmanager

@@ -1,38 +1,25 @@
 """`prelabel`: a model's predictions as the first draft of labels on Segments.ai, for people to correct."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-from tqdm import tqdm
-
 from labelsync import store
-from labelsync.deploy.categories import Placement, place
-from labelsync.deploy.instances import instances, merge_specks
-from labelsync.deploy.journal import RECORD, Journal, Past, opened, read
+from labelsync.deploy.categories import place
+from labelsync.deploy.drafting import Job, draft
+from labelsync.deploy.journal import RECORD, Past, opened, read
 from labelsync.deploy.undo import undo_prelabels
-from labelsync.deploy.writing import is_free, settle, write_label
-from labelsync.errors import AuthError, BitmapError, OptionError, OutputExists, SamplesFailed, ServiceError
-from labelsync.model.ahead import load_ahead
+from labelsync.deploy.writing import is_free, settle
+from labelsync.errors import OptionError, OutputExists, SamplesFailed
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.source import locate
-from labelsync.pixels.image import decode_image
-from labelsync.pixels.instance import encode_instance_bitmap
 from labelsync.records.prelabels import PrelabelLedger, PrelabelRecord, PrelabelRow
 from labelsync.records.text import to_json
-from labelsync.release.assets import Asset, fetch_assets
-from labelsync.release.cache import AssetCache
-from labelsync.release.labeling import PRELABELED, UNLABELED, Labeling, NewLabel, SampleState
-from labelsync.release.signed_urls import SignedUrls
+from labelsync.release.labeling import PRELABELED, UNLABELED, Labeling, SampleState
 
 LEDGER = "ledger.json"
-GIVE_UP_AFTER = 4  # labels in a row that the server did not take, each with its retries
-
-_WORKERS = 16  # downloads at the same time, as in `pull`
 
 
 def prelabel(
@@ -103,7 +90,7 @@ def prelabel(
             held.enter_context(store.locked(target))
             journal = held.enter_context(opened(target / RECORD))
             past = journal.past
-        job = _Job(platform, journal, segmenter, placement, min_size, "" if dry_run else platform.user())
+        job = Job(platform, journal, segmenter, placement, min_size, "" if dry_run else platform.user())
         ledger = _run(job, past, head, platform.states(dataset), limit)
         if journal is not None:
             store.write_text(target / LEDGER, to_json(ledger) + "\n")
@@ -166,20 +153,8 @@ def _refuse_losses(ledger: PrelabelLedger, record: PrelabelRecord) -> None:
 # -------------------------------------------------------------------- the samples
 
 
-@dataclass(frozen=True)
-class _Job:
-    """What every sample needs; without a journal nothing is written."""
-
-    platform: Labeling
-    journal: Journal | None
-    segmenter: Segmenter
-    placement: Placement
-    min_size: int
-    user: str
-
-
 def _run(
-    job: _Job, past: Past, head: Mapping[str, Any], states: Sequence[SampleState], limit: int | None
+    job: Job, past: Past, head: Mapping[str, Any], states: Sequence[SampleState], limit: int | None
 ) -> PrelabelLedger:
     """Settle what an interrupted run left open, then predict and write; one row for every sample, in order."""
     rows = _settle_open(job, past)
@@ -192,12 +167,12 @@ def _run(
             rows[state.uuid] = row
     free = [s for s in states if s.uuid not in rows]
     rows |= {s.uuid: PrelabelRow(s.uuid, s.name, "left", "beyond the limit") for s in free[count:]}
-    for row in _prelabel(job, free[:count]):
+    for row in draft(job, free[:count]):
         rows[row.uuid] = row
     return PrelabelLedger(tuple(rows[s.uuid] for s in states))
 
 
-def _settle_open(job: _Job, past: Past) -> dict[str, PrelabelRow]:
+def _settle_open(job: Job, past: Past) -> dict[str, PrelabelRow]:
     """Rows of the labels that may or may not have been written, or taken back, when an earlier run was killed."""
     rows: dict[str, PrelabelRow] = {}
     if job.journal is None:
@@ -224,75 +199,3 @@ def _left_alone(state: SampleState, wrote: set[str]) -> PrelabelRow | None:
     if state.image_url is None:
         return PrelabelRow(state.uuid, state.name, "failed", "its image has no URL", state.status)
     return None
-
-
-def _prelabel(job: _Job, samples: Sequence[SampleState]) -> Iterator[PrelabelRow]:
-    """Fetch all images, then predict and write batch by batch."""
-    cache = AssetCache()
-    with cache.in_use(), SignedUrls({str(s.image_url): s.uuid for s in samples}) as sign:
-        images = {s.uuid: Asset(str(s.image_url), "image") for s in samples}
-        fetched, problems = fetch_assets(images.values(), cache=cache, workers=_WORKERS, sign=sign)
-        ready = []
-        for sample in samples:
-            if images[sample.uuid] in problems:
-                reason = f"image {problems[images[sample.uuid]]}"
-                yield PrelabelRow(sample.uuid, sample.name, "failed", reason, sample.status)
-            else:
-                ready.append(sample)
-        yield from _predict(job, ready, {s.uuid: fetched[images[s.uuid]].path for s in ready})
-
-
-def _predict(job: _Job, samples: Sequence[SampleState], paths: Mapping[str, Path]) -> Iterator[PrelabelRow]:
-    def load(sample: SampleState) -> npt.NDArray[np.uint8]:
-        try:
-            return decode_image(paths[sample.uuid].read_bytes())
-        except OSError as e:
-            raise BitmapError(e.strerror or str(e)) from None
-
-    write = _giving_up(job)
-    with tqdm(total=len(samples), desc="prelabel", unit="image", disable=None) as bar:
-        for batch in load_ahead(samples, load, batch_size=job.segmenter.batch_size):
-            images = {loading.item.uuid: loading.value for loading in batch if loading.value is not None}
-            bitmaps = dict(zip(images, job.segmenter.segment_batch(images.values()), strict=True))
-            for loading in batch:
-                sample = loading.item
-                if sample.uuid in bitmaps:
-                    yield write(sample, bitmaps[sample.uuid])
-                else:
-                    yield PrelabelRow(sample.uuid, sample.name, "failed", f"image {loading.problem}", sample.status)
-                bar.update()
-
-
-def _giving_up(job: _Job) -> Callable[[SampleState, npt.NDArray[Any]], PrelabelRow]:
-    """`_one`, until the server has not answered so often in a row that it will not for the next one."""
-    silent = 0
-
-    def write(sample: SampleState, bitmap: npt.NDArray[Any]) -> PrelabelRow:
-        nonlocal silent
-        if silent >= GIVE_UP_AFTER:
-            reason = f"not tried, the server did not take {GIVE_UP_AFTER} labels in a row"
-            return PrelabelRow(sample.uuid, sample.name, "failed", reason)
-        row = _one(job, sample, bitmap)
-        silent = silent + 1 if row.outcome == "failed" and not row.annotations else 0
-        return row
-
-    return write
-
-
-def _one(job: _Job, sample: SampleState, bitmap: npt.NDArray[Any]) -> PrelabelRow:
-    """Make the label of one sample and write it, unless this is a dry run."""
-    labels = job.segmenter.labels
-    merged = merge_specks(bitmap, min_size=job.min_size) if job.min_size else bitmap
-    ids, classes = instances(merged, drawn=job.placement.drawn(labels.num_labels), things=job.placement.things)
-    if not classes:
-        return PrelabelRow(sample.uuid, sample.name, "empty", "the model sees no class there", sample.status)
-    if job.journal is None:
-        return PrelabelRow(sample.uuid, sample.name, "prelabeled", "", sample.status, len(classes))
-    try:
-        url = job.platform.upload(encode_instance_bitmap(ids), f"{sample.uuid}.png")
-    except AuthError:
-        raise
-    except ServiceError as e:
-        return PrelabelRow(sample.uuid, sample.name, "failed", f"its bitmap was not uploaded: {e.message}")
-    numbered = tuple((i, job.placement.category_ids[c]) for i, c in enumerate(classes, 1))
-    return write_label(job.platform, job.journal, sample, NewLabel(url, numbered), user=job.user)

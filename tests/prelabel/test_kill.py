@@ -51,20 +51,29 @@ def killed(world: World, argv: list[object], kind: str, method: str, path: str, 
         _, said = running.communicate()
     assert fault.hits == 1 and running.returncode == -signal.SIGKILL, said
     world.server.faults.clear()
+    time.sleep(0.2)  # what other threads of it had sent
 
 
 def forward(world: World) -> list[object]:
     return [world.model, DATASET, "--min-size", MIN_SIZE, "--out", world.folder / "p", "--device", "cpu"]
 
 
+def written(world: World) -> int:
+    """Labels that the platform has from the run; several are under way at a time."""
+    return world.statuses().count("PRELABELED")
+
+
 @pytest.mark.parametrize("point", SOME)
 def test_a_killed_run_goes_on_without_doubles_and_can_be_taken_back(world: World, point: str) -> None:
     killed(world, forward(world), *POINTS[point])
-    record = world.record("--limit", 4)
-    there = 2 if point in DONE else 1
-    assert record.outcomes == {"prelabeled": 4 - there, "there": there, "labeled": 2}
+    there = written(world)
+    if TWO in POINTS[point][2]:
+        assert (world.statuses()[2] == "PRELABELED") == (point in DONE)
+    outcomes = world.record("--limit", 4).outcomes
+    assert (outcomes.get("there", 0), outcomes.get("prelabeled", 0), outcomes["labeled"]) == (there, 4 - there, 2)
     assert world.statuses() == ["LABELED", "PRELABELED", "PRELABELED", "LABELED", "PRELABELED", "PRELABELED"]
-    assert world.puts() == (5 if point == "writing, not done" else 4)  # that one never reached the platform
+    done = [r.path for r in world.server.log.find("PUT", "/labels/") if r.status == 200]
+    assert sorted(done) == sorted(f"/labels/{sample_uuid(i)}/ground-truth/" for i in FREE)  # each once
     assert world.undone().outcomes == {"undone": 4}
     assert world.statuses() == ["LABELED", "", "", "LABELED", "", ""]
 
@@ -73,9 +82,9 @@ def test_a_killed_run_goes_on_without_doubles_and_can_be_taken_back(world: World
 @pytest.mark.parametrize("point", POINTS)
 def test_a_killed_run_is_taken_back_from_its_record_alone(world: World, point: str) -> None:
     killed(world, forward(world), *POINTS[point])
-    known = 2 if point in DONE else 1
+    there = written(world)
     outcomes = world.undone().outcomes
-    assert outcomes.get("undone", 0) == known
+    assert outcomes.get("undone", 0) == there
     assert outcomes.keys() <= {"undone", "gone"}  # "gone": it may have been written, and is not there
     assert world.statuses() == ["LABELED", "", "", "LABELED", "", ""]
 
@@ -83,7 +92,9 @@ def test_a_killed_run_is_taken_back_from_its_record_alone(world: World, point: s
 @pytest.mark.slow
 def test_the_limit_counts_what_the_killed_run_wrote(world: World) -> None:
     killed(world, [*forward(world), "--limit", 3], *POINTS["writing, done"])
-    assert world.record("--limit", 3).outcomes == {"prelabeled": 1, "there": 2, "labeled": 2, "left": 1}
+    there = written(world)
+    outcomes = world.record("--limit", 3).outcomes
+    assert (outcomes["there"], outcomes.get("prelabeled", 0), outcomes["left"]) == (there, 3 - there, 1)
 
 
 @pytest.mark.slow
