@@ -102,8 +102,9 @@ def test_the_limit_counts_what_the_killed_run_wrote(world: World) -> None:
 def test_a_killed_undo_goes_on(world: World, kind: str) -> None:
     world.run()
     killed(world, ["--undo", world.folder / "p"], kind, "DELETE", f"/labels/{TWO}/", 0)
-    assert world.statuses()[1] == ""
-    assert sum(world.undone().outcomes.values()) == 3
+    left = len(FREE) - world.events().count("undone")
+    assert left >= 1
+    assert sum(world.undone().outcomes.values()) == left
     assert world.statuses() == ["LABELED", "", "", "LABELED", "", ""]
     assert len(world.server.log.find("DELETE")) == len(FREE) + (kind == "delay")
 
@@ -112,4 +113,6 @@ def test_a_killed_undo_goes_on(world: World, kind: str) -> None:
 def test_a_run_after_a_killed_undo_knows_what_is_left(world: World) -> None:
     world.run()
     killed(world, ["--undo", world.folder / "p"], "late", "DELETE", f"/labels/{TWO}/", 0)
-    assert world.record().outcomes == {"prelabeled": 2, "there": 2, "labeled": 2}
+    gone = len(FREE) - written(world)
+    outcomes = world.record().outcomes
+    assert (outcomes["prelabeled"], outcomes.get("there", 0), outcomes["labeled"]) == (gone, len(FREE) - gone, 2)
