@@ -109,13 +109,23 @@ def test_prelabels_come_and_go_as_it_says(world, tmp_path):
 
 def test_the_examples_run(world, tmp_path):
     said = {}
-    for program, argv in (("pipeline", []), ("robot", ["example/model", "example/release/images"])):
+    programs = {
+        "pipeline": [],
+        "robot": ["example/model", "example/release/images"],
+        "loop": ["acme/street"],
+    }
+    for program, argv in programs.items():
         said[program] = run([sys.executable, str(ROOT / f"examples/{program}.py"), *argv], world, tmp_path / "here")
     others = {f"{name}.py" for name in ("scene_parsing", "pets")}  # run by test_examples.py
     assert {f"{program}.py" for program in said} | others == {p.name for p in (ROOT / "examples").glob("*.py")}
     assert "12 classes, rows per split" in said["pipeline"]
     assert re.search(r"^mean IoU 0\.\d+; 38 overlays", said["pipeline"], re.MULTILINE)
     assert re.findall(r": (go|wait) \(", said["robot"])
+    assert re.findall(r"^(v\S+): (\d+) images added; mean IoU 0\.\d+$", said["loop"], re.MULTILINE) == [
+        ("v0.1", "30"),
+        ("v0.2", "10"),
+    ]
+    assert said["loop"].endswith("in production: v0.2\n")
 
 
 # ---------------------------------------------------------------- tables

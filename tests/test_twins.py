@@ -57,6 +57,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--every", "3"], {"every": 3}),
         (["--metadata", "a=1", "--metadata", "b=2"], {"metadata": ("a=1", "b=2")}),
         (["--workers", "2"], {"workers": 2}),
+        (["--ledger", "l.json"], {"ledger": Path("l.json")}),
         (["--dry-run"], {"dry_run": True}),
     ],
     "create-release": [

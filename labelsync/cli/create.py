@@ -1,5 +1,6 @@
 """`labelsync create`, `add-images`, `create-release`: where a labeling round starts."""
 
+from pathlib import Path
 from typing import Any
 
 import click
@@ -42,6 +43,12 @@ def create(dataset: str, as_json: bool, **options: Any) -> None:
 @click.option("--every", default=10, show_default=True, metavar="N", help="Of a video, one frame in so many.")
 @click.option("--metadata", multiple=True, metavar="KEY=VALUE", help="For every sample that is added; to be repeated.")
 @click.option("--workers", default=8, show_default=True, help="Uploads at the same time.")
+@click.option(
+    "--ledger",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write what became of each image to this JSON file, also when some fail.",
+)
 @click.option("--dry-run", is_flag=True, help="Only tell what would be added.")
 @json_option
 def add_images(dataset: str, images: tuple[str, ...], as_json: bool, **options: Any) -> None:

@@ -13,11 +13,13 @@ from tqdm import tqdm
 from labelsync.errors import AuthError, BitmapError, OptionError, SamplesFailed, ServiceError
 from labelsync.pixels.video import count_frames
 from labelsync.records.platform import ADD_OUTCOMES, AddImagesRecord
+from labelsync.records.text import to_json
 from labelsync.release.create import TASK_TYPES, check_name
 from labelsync.release.gather import Picture, frames_of, gather
 from labelsync.release.known import SOURCE, KnownImages
 from labelsync.release.platform import Platform
 from labelsync.release.send import Sender
+from labelsync.store import write_text
 
 _IMAGE_TYPES = tuple(t for t in TASK_TYPES if not t.endswith("-sequence"))
 
@@ -29,6 +31,7 @@ def add_images(
     every: int = 10,
     metadata: Sequence[str] = (),
     workers: int = 8,
+    ledger: str | Path | None = None,
     dry_run: bool = False,
 ) -> AddImagesRecord:
     """Add images to a dataset on Segments.ai, to be labelled.
@@ -44,6 +47,7 @@ def add_images(
         every: of a video, one frame in so many is added, as JPEG. A frame's name does not depend on it.
         metadata: "key=value", for every sample that is added.
         workers: uploads at the same time.
+        ledger: a JSON file for the record, a row for every image; written also when some fail or the platform gives up.
         dry_run: look at the images and at what is there, and only tell what would be added.
 
     Raises:
@@ -62,7 +66,7 @@ def add_images(
         _require_images(platform.require_dataset(dataset), dataset)
         known = KnownImages(platform.samples(dataset))
         sender = Sender(platform, dataset, known, more, dry_run)
-        with _bar(found, every) as bar:
+        with _bar(found, every) as bar, _kept(ledger, platform.page_of(dataset), sender):
             try:
                 sender.add(_pictures(found, every, known), workers=workers, done=bar.update)
             except (AuthError, ServiceError) as e:
@@ -120,6 +124,16 @@ def _bar(found: Sequence[Picture | Path], every: int) -> Iterator[Any]:
     make = partial(tqdm, desc="images", unit="image", disable=None, file=sys.stderr)
     with make(total=None if 0 in frames else total) as bar:
         yield bar
+
+
+@contextmanager
+def _kept(ledger: str | Path | None, page: str, sender: Sender) -> Iterator[None]:
+    """Write the ledger, whatever ended the block."""
+    try:
+        yield
+    finally:
+        if ledger is not None:
+            write_text(Path(ledger), to_json(_record(page, sender)) + "\n")
 
 
 def _record(page: str, sender: Sender) -> AddImagesRecord:

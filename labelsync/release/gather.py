@@ -125,14 +125,24 @@ def _jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
 
 
 def _of_folder(folder: Path) -> list[Picture]:
-    files = [p for p in folder.rglob("*") if p.suffix.lower() in IMAGES and p.is_file()]
-    named = [(p, p.relative_to(folder)) for p in files]
-    found = [_of_file(p, r.as_posix()) for p, r in named if not any(part.startswith(".") for part in r.parts)]
+    files = list(_files_below(folder))
+    found = [_of_file(p, p.relative_to(folder).as_posix()) for p in files if p.suffix.lower() in IMAGES]
     if not found:
-        there = sorted(p.name for p in folder.rglob("*") if p.suffix.lower() in video.SUFFIXES)
-        hint = f"name the video itself: {folder / there[0]}" if there else f"suffixes are {', '.join(sorted(IMAGES))}"
+        videos = sorted(p for p in files if p.suffix.lower() in video.SUFFIXES)
+        hint = f"name the video itself: {videos[0]}" if videos else f"suffixes are {', '.join(sorted(IMAGES))}"
         raise OptionError(f"no image in {folder}", hint=hint)
     return found
+
+
+def _files_below(folder: Path) -> Iterator[Path]:
+    """Every file that is not hidden. Raises OSError for a folder that cannot be read: `rglob` would leave it out."""
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    for at, folders, names in os.walk(folder, onerror=refuse):
+        folders[:] = [f for f in folders if not f.startswith(".")]
+        yield from (Path(at, name) for name in names if not name.startswith("."))
 
 
 def _of_file(path: Path, name: str) -> Picture:

@@ -1,6 +1,8 @@
 """`labelsync add-images`: every image becomes one sample, whatever goes wrong and however often it is run."""
 
+import errno
 import io
+import os
 import sys
 import threading
 import unicodedata
@@ -12,6 +14,8 @@ import pytest
 from PIL import Image
 
 import labelsync
+from labelsync.records.platform import AddImagesRecord
+from labelsync.records.text import from_json
 from labelsync.release import send, transport
 from labelsync.release.platform import Platform
 from labelsync.store import sha256_file
@@ -261,6 +265,26 @@ def test_broken_images_are_not_uploaded_and_the_others_are(
     assert len(server.log.find(method="POST", path="/assets/")) == 1
 
 
+def test_the_ledger_is_written_whatever_happens(
+    add: Cli, server: LoopbackSegments, dataset: Dataset, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(send, "_AT_ONCE", 2)
+
+    def rows() -> list[tuple[str, str]]:
+        found = from_json(AddImagesRecord, Path("deep/ledger.json").read_bytes())
+        return [(r.name, r.outcome) for r in found.rows]
+
+    for i in range(3):
+        draw_image(tmp_path / f"in/{i}.jpg", i)
+    server.faults.status(503, path="/samples_bulk/", skip=1, times=None)
+    add("in", "--ledger", "deep/ledger.json", code=1)
+    assert rows() == [("0.jpg", "added"), ("1.jpg", "added")]
+    server.faults.clear()
+    (tmp_path / "in/3.jpg").write_bytes(b"")
+    add("in", "--ledger", "deep/ledger.json", code=1)
+    assert rows() == [("0.jpg", "there"), ("1.jpg", "there"), ("2.jpg", "added"), ("3.jpg", "failed")]
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
@@ -278,6 +302,23 @@ def test_what_holds_no_image_is_refused_before_anything_is_asked(
     draw_image(Path("p/a.jpg"), 0)
     draw_image(Path("q/a.jpg"), 1)
     assert says in last(add(*given, code=2))
+    assert len(server.log) == 0
+
+
+def test_a_folder_that_cannot_be_read_is_not_left_out(
+    add: Cli, server: LoopbackSegments, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw_image(Path("in/a.jpg"), 0)
+    draw_image(Path("in/locked/b.jpg"), 1)
+    scandir = os.scandir
+
+    def refuse(path: Any) -> Any:
+        if str(path).endswith("locked"):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    assert last(add("in", code=1)) == "labelsync: no permission: in/locked; check the rights of that file or folder"
     assert len(server.log) == 0
 
 
