@@ -132,7 +132,8 @@ def test_a_storage_or_a_look_that_fails_once_costs_nothing(world: World, method:
     assert world.record().outcomes == {"prelabeled": 4, "labeled": 2}
 
 
-def test_a_bitmap_that_cannot_be_uploaded_is_no_label(world: World) -> None:
+def test_a_bitmap_that_cannot_be_uploaded_is_no_label(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labelsync.deploy.drafting.WRITERS", 1)  # so that the first fails
     world.server.faults.status(403, method="POST", server="storage", times=1)
     said = world.run(code=1).stderr
     assert "'frame_0001.jpg': its bitmap was not uploaded: the storage 127.0.0.1" in said
