@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,9 +38,14 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def canonical(value: Any) -> str:
+    """Plain data (dicts, lists, numbers, strings) as one line of ASCII JSON, independent of key order."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+
+
 def digest_of(value: Any) -> str:
-    """Hex digest of plain data (dicts, lists, numbers, strings), independent of key order."""
-    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+    """Hex digest of plain data."""
+    return sha256(canonical(value).encode())
 
 
 @contextmanager
@@ -68,6 +73,9 @@ def write_text(path: Path, text: str) -> None:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Hard-link `source` at `target`, or copy it where the file system cannot link (or not once more)."""
+    with suppress(OSError):  # a link is whole at once; not made where a file lies, or in a folder that is not there yet
+        os.link(source, target)
+        return
     with replacing(target) as temporary:
         try:
             os.link(source, temporary)
@@ -132,9 +140,9 @@ def write_manifest(
 ) -> Manifest:
     """Digest every file below `folder` (not those in `exclude`, at its top, nor `known` ones), write it last."""
     files = dict(known or {})
-    for name, path in sorted((p.relative_to(folder).as_posix(), p) for p in folder.rglob("*") if p.is_file()):
-        if name not in files and name.split("/")[0] not in (MANIFEST, *exclude):
-            files[name] = FileEntry(sha256_file(path), path.stat().st_size)
+    for name in _names_below(folder):
+        if name not in files and name.split("/")[0] not in (MANIFEST, *exclude) and (folder / name).is_file():
+            files[name] = FileEntry(sha256_file(folder / name), (folder / name).stat().st_size)
     body = {
         "stage": stage,
         "inputs": dict(inputs),
@@ -157,6 +165,15 @@ def write_manifest(
     )
     write_text(folder / MANIFEST, to_json(manifest) + "\n")
     return manifest
+
+
+def _names_below(folder: Path) -> list[str]:
+    """Everything below `folder` but folders, as paths relative to it with "/", sorted."""
+    found = []
+    for at, _, names in os.walk(folder):
+        below = Path(at).relative_to(folder).as_posix()
+        found += names if below == "." else [f"{below}/{name}" for name in names]
+    return sorted(found)
 
 
 def read_manifest(folder: Path, stage: str = "") -> Manifest:
