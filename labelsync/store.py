@@ -21,7 +21,7 @@ import filelock
 
 from labelsync.errors import DatasetNotFound, LabelsyncError, OutputError, OutputExists, OutputLocked
 from labelsync.labels import LabelMap
-from labelsync.records.text import from_json, to_json
+from labelsync.records.text import canonical, from_json, to_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -38,13 +38,8 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
-def canonical(value: Any) -> str:
-    """Plain data (dicts, lists, numbers, strings) as one line of ASCII JSON, independent of key order."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
-
-
 def digest_of(value: Any) -> str:
-    """Hex digest of plain data."""
+    """Hex digest of plain data (dicts, lists, numbers, strings), independent of key order."""
     return sha256(canonical(value).encode())
 
 
@@ -73,9 +68,8 @@ def write_text(path: Path, text: str) -> None:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Hard-link `source` at `target`, or copy it where the file system cannot link (or not once more)."""
-    with suppress(OSError):  # a link is whole at once; not made where a file lies, or in a folder that is not there yet
-        os.link(source, target)
-        return
+    with suppress(OSError):  # there is a file, or no folder yet
+        return os.link(source, target)
     with replacing(target) as temporary:
         try:
             os.link(source, temporary)
@@ -140,9 +134,9 @@ def write_manifest(
 ) -> Manifest:
     """Digest every file below `folder` (not those in `exclude`, at its top, nor `known` ones), write it last."""
     files = dict(known or {})
-    for name in _names_below(folder):
-        if name not in files and name.split("/")[0] not in (MANIFEST, *exclude) and (folder / name).is_file():
-            files[name] = FileEntry(sha256_file(folder / name), (folder / name).stat().st_size)
+    for name in sorted({p.relative_to(folder).as_posix() for p in folder.rglob("*")} - files.keys()):
+        if name.split("/")[0] not in (MANIFEST, *exclude) and (path := folder / name).is_file():
+            files[name] = FileEntry(sha256_file(path), path.stat().st_size)
     body = {
         "stage": stage,
         "inputs": dict(inputs),
@@ -165,15 +159,6 @@ def write_manifest(
     )
     write_text(folder / MANIFEST, to_json(manifest) + "\n")
     return manifest
-
-
-def _names_below(folder: Path) -> list[str]:
-    """Everything below `folder` but folders, as paths relative to it with "/", sorted."""
-    found = []
-    for at, _, names in os.walk(folder):
-        below = Path(at).relative_to(folder).as_posix()
-        found += names if below == "." else [f"{below}/{name}" for name in names]
-    return sorted(found)
 
 
 def read_manifest(folder: Path, stage: str = "") -> Manifest:
@@ -282,13 +267,12 @@ def locked(out: Path) -> Iterator[None]:
         OutputError: no file can be made there at all, as in /proc; filelock takes that for a holder too.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    file = lock_file(out)
-    lock = filelock.FileLock(file)
+    lock = filelock.FileLock(lock_file(out))
     try:
         with lock.acquire(blocking=False):
             yield
     except filelock.Timeout:
-        if not file.exists():  # whoever holds a lock has made its file
+        if not lock_file(out).exists():  # whoever holds a lock has made its file
             raise OutputError(f"{out.parent} is no place for files", hint="choose another --out") from None
         raise OutputLocked(f"another labelsync is writing {out}", hint="wait for it, or choose another --out") from None
 

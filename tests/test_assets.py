@@ -16,7 +16,8 @@ from labelsync.pixels.instance import encode_instance_bitmap
 from labelsync.release import transport
 from labelsync.release.assets import GIVE_UP_AFTER, Asset, Kind, check_asset, extension_of, fetch_assets
 from labelsync.release.cache import AssetCache
-from labelsync.release.transport import FetchError, Session, fetch, shown
+from labelsync.release.transport import FetchError, Session, fetch
+from labelsync.release.urls import shown
 from tests.loopback.segments import LoopbackSegments
 
 NOISE = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)

@@ -1,10 +1,13 @@
 """The asset cache: one content once, whatever signature its URL carries today."""
 
 import json
+import os
 
 import pytest
 
-from labelsync.release.cache import AssetCache, asset_key
+from labelsync.release.cache import AssetCache
+from labelsync.release.urls import asset_key
+from labelsync.store import FileEntry, sha256, sha256_file
 
 AWS = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20240101T000000Z&X-Amz-Signature=abc"
 
@@ -46,9 +49,10 @@ def test_another_name_is_another_asset(other):
 
 def test_an_asset_is_found_under_its_next_signature(tmp_path):
     cache = AssetCache(tmp_path)
-    blob = cache.add("https://x/a.png?X-Amz-Signature=1", b"bytes")
-    assert cache.find("https://x/a.png?X-Amz-Signature=2") == blob
-    assert blob.read_bytes() == b"bytes"
+    added = cache.add("https://x/a.png?X-Amz-Signature=1", b"bytes")
+    assert cache.find("https://x/a.png?X-Amz-Signature=2") == added
+    assert added.path.read_bytes() == b"bytes"
+    assert added.entry == FileEntry(sha256(b"bytes"), 5) and added.path.name == added.entry.sha256
     assert cache.find("https://x/b.png") is None
 
 
@@ -59,15 +63,19 @@ def test_equal_bytes_of_two_urls_are_kept_once(tmp_path):
     assert len(list((tmp_path / "objects").rglob("*"))) == 4  # two of them, each in a folder
 
 
-@pytest.mark.parametrize("damage", ["cut", "gone", "entry cut", "entry of another kind"])
+@pytest.mark.parametrize("damage", ["cut", "changed", "gone", "entry cut", "entry of another kind"])
 def test_a_damaged_asset_is_as_good_as_not_there(tmp_path, damage):
     cache = AssetCache(tmp_path)
-    blob = cache.add("https://x/a.png", b"bytes")
+    added = cache.add("https://x/a.png", b"bytes")
+    blob = added.path
     (entry,) = (tmp_path / "urls").rglob("*.json")
     blob.chmod(0o644)
     match damage:
         case "cut":
             blob.write_bytes(b"by")
+        case "changed":
+            blob.write_bytes(b"BYTES")
+            os.utime(blob, ns=(0, 0))  # whatever the clock's steps
         case "gone":
             blob.unlink()
         case "entry cut":
@@ -75,8 +83,17 @@ def test_a_damaged_asset_is_as_good_as_not_there(tmp_path, damage):
         case _:
             entry.write_text("[1]")
     assert cache.find("https://x/a.png") is None
-    assert cache.add("https://x/a.png", b"bytes").read_bytes() == b"bytes"
-    assert cache.find("https://x/a.png") == blob
+    assert cache.add("https://x/a.png", b"bytes").path.read_bytes() == b"bytes"
+    assert cache.find("https://x/a.png") == added
+
+
+def test_only_what_was_written_since_is_hashed_when_it_is_found(tmp_path, monkeypatch):
+    cache, hashed = AssetCache(tmp_path), []
+    monkeypatch.setattr("labelsync.release.cache.sha256_file", lambda p: hashed.append(p) or sha256_file(p))
+    added = cache.add("https://x/a.png", b"bytes")
+    assert cache.find("https://x/a.png") == added and not hashed
+    os.utime(added.path, ns=(0, 0))  # a copy of the cache elsewhere, or an earlier labelsync's, which kept no time
+    assert cache.find("https://x/a.png") == added and hashed == [added.path]
 
 
 def test_the_cache_holds_no_secret(tmp_path):

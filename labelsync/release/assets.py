@@ -20,7 +20,8 @@ from labelsync.pixels.image import opened
 from labelsync.release import cloud
 from labelsync.release.cache import AssetCache
 from labelsync.release.cloud import Buckets
-from labelsync.release.transport import FetchError, Session, fetch, shown
+from labelsync.release.transport import FetchError, Session, fetch
+from labelsync.release.urls import shown
 from labelsync.store import FileEntry
 
 Kind = Literal["image", "bitmap"]

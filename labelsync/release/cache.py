@@ -1,51 +1,23 @@
 """The asset cache: images and bitmaps by content, shared by all rounds and datasets of a user.
 
 objects/ab/abcd..     one file per content, read-only, because release folders hard-link it
-urls/12/1234...json   one small file per URL: which content it has, and when that was written; its time is that of its last use
+urls/12/1234...json   one small file per URL: which content it has, written when; its time is that of its last use
 users/.1234.lock      held by a pull that is under way
 """
 
 import json
 import os
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from labelsync.errors import OutputLocked
-from labelsync.release.transport import shown
+from labelsync.release.urls import asset_key, shown
 from labelsync.store import FileEntry, lock_file, locked, sha256, sha256_file, write_bytes, write_text
 
 OBJECTS, URLS, USERS = "objects", "urls", "users"
-
-# What storage services add to a URL to sign it; the rest of a query names the asset.
-_SIGNATURE = re.compile(r"x-amz-.*|x-goog-.*|response-content-.*", re.IGNORECASE)
-_SIGNED_BY = {  # plain words, which count as a signature only beside the one that signs
-    "signature": {"signature", "expires", "policy", "key-pair-id", "awsaccesskeyid", "googleaccessid"},
-    "sig": {"sig", "se", "sp", "sv", "sr", "st", "spr", "skoid", "sktid", "skt", "ske", "sks", "skv"},
-}
-
-
-def asset_key(url: str) -> str:
-    """What an asset is called whatever signature its URL carries today: the URL without the signing parameters.
-
-    In a bucket (s3://, gs://, az://) nothing is signed, and "?" and "#" are characters of a name like others.
-
-    Raises:
-        ValueError: not a URL.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        return url
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    names = {k.lower() for k, _ in query}
-    signing = {word for signer, words in _SIGNED_BY.items() if signer in names for word in words}
-    kept = [(k, v) for k, v in query if k.lower() not in signing and not _SIGNATURE.fullmatch(k)]
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, urlencode(kept), ""))
 
 
 def default_cache() -> Path:

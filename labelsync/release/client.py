@@ -28,8 +28,8 @@ from labelsync.errors import (
     ReleaseNotReady,
     ServiceError,
 )
-from labelsync.release.cache import asset_key
-from labelsync.release.transport import FetchError, Session, failure_of, fetch, shown, status_text
+from labelsync.release.transport import FetchError, Session, failure_of, fetch, status_text
+from labelsync.release.urls import asset_key, shown
 
 DEFAULT_URL = "https://api.segments.ai/"
 

@@ -18,10 +18,10 @@ from typing import Any
 
 from labelsync.errors import ReleaseError, ReleaseFormatError
 from labelsync.records.release import Ledger, Release, Sample
-from labelsync.records.text import from_json
-from labelsync.release.cache import asset_key
+from labelsync.records.text import canonical, from_json
 from labelsync.release.parse import load_document, release_of
-from labelsync.store import Manifest, canonical, read_manifest, sha256
+from labelsync.release.urls import asset_key
+from labelsync.store import Manifest, read_manifest, sha256
 
 RELEASE = "release.json"
 LEDGER = "ledger.json"

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Any
-from urllib.parse import urljoin, urlsplit, urlunsplit
+from urllib.parse import urljoin, urlsplit
 
 import requests
 from requests.adapters import BaseAdapter, HTTPAdapter
@@ -125,17 +125,6 @@ def attempts(once: Callable[[], bytes], *, check: Callable[[bytes], None] | None
             raise failure
         time.sleep(BACKOFF_SECONDS * (1 + random.random()))  # noqa: S311 - jitter, no secret
     raise AssertionError("unreachable")
-
-
-def shown(url: str) -> str:
-    """A URL as errors and ledgers show it: no user, no query, no control characters, not endless."""
-    try:
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        text = urlunsplit((parts.scheme, host, parts.path, "", ""))
-    except ValueError:
-        text = "an unreadable URL"
-    return "".join(c if c.isprintable() else "?" for c in text[:200])
 
 
 def status_text(status: int) -> str:
