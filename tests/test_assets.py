@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 
 from labelsync.errors import BitmapError
@@ -277,6 +278,22 @@ def test_an_asset_named_twice_is_fetched_once(server: LoopbackSegments, serve: C
     asset = Asset(serve(JPEG), "image")
     fetch_assets([asset] * 5, cache=AssetCache(), workers=4)
     assert len(server.log) == 1
+
+
+def test_the_environment_is_searched_for_proxies_once_for_a_host(
+    serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    search = requests.sessions.get_environ_proxies
+    monkeypatch.setattr(
+        "requests.sessions.get_environ_proxies", lambda url, **kwargs: asked.append(url) or search(url, **kwargs)
+    )
+    with Session() as session:
+        for i in range(3):
+            fetch(session, serve(JPEG, f"{i}.jpg"))
+        with pytest.raises(FetchError, match="cannot be reached"):  # another host is another question
+            fetch(session, "http://localhost:9/a.jpg")
+    assert len(asked) == 2
 
 
 def test_a_cached_image_is_not_taken_for_a_bitmap(server: LoopbackSegments, serve: Callable[..., str]) -> None:

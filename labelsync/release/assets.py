@@ -75,16 +75,17 @@ def fetch_assets(
     A host that leaves `GIVE_UP_AFTER` files in a row unanswered is not asked for the rest. An image that we may not
     read is asked for once more at the URL that `sign` gives for it, and cached under its own.
     """
-    fetched: dict[Asset, Fetched] = {}
     failed: dict[Asset, str] = {}
-    unique = list(dict.fromkeys(assets))
+    unique = dict.fromkeys(assets)
+    # here, since thousands of looks at small files take longer in threads that wait for each other
+    fetched = {a: known for a in unique if (known := _cached(a, cache)) is not None}
     with (
         Session(connections=workers) as session,
         ThreadPoolExecutor(workers, thread_name_prefix="pull") as pool,
-        tqdm(total=len(unique), desc="assets", unit="file", disable=None, file=sys.stderr) as bar,
+        tqdm(total=len(unique), initial=len(fetched), desc="assets", unit="file", disable=None, file=sys.stderr) as bar,
     ):
         ways = _Ways(session, Buckets(), _Hosts(), sign)
-        futures = {pool.submit(_fetch_one, a, cache, ways): a for a in unique}
+        futures = {pool.submit(_fetch_one, a, cache, ways): a for a in unique if a not in fetched}
         try:
             for future in as_completed(futures):
                 try:
@@ -187,19 +188,17 @@ class _Ways:
 def _fetch_one(asset: Asset, cache: AssetCache, ways: _Ways) -> Fetched:
     if isinstance(asset.location, Path):
         return _read_local(asset.location, asset.kind)
-    if (known := _cached(asset.location, asset.kind, cache)) is not None:
-        return known
     data = ways.fetch(asset, asset.location)
     added = cache.add(asset.location, data)
     return Fetched(added.path, extension_of(data[:16]), "network", len(data), added.entry)
 
 
-def _cached(url: str, kind: Kind, cache: AssetCache) -> Fetched | None:
-    known = cache.find(url)
+def _cached(asset: Asset, cache: AssetCache) -> Fetched | None:
+    known = None if isinstance(asset.location, Path) else cache.find(asset.location)
     if known is None:
         return None
     extension = extension_of(_head_of(known.path))
-    if kind == "bitmap" and extension != "png":  # it was checked as an image once
+    if asset.kind == "bitmap" and extension != "png":  # it was checked as an image once
         return None
     return Fetched(known.path, extension, "cache", entry=known.entry)
 

@@ -100,7 +100,7 @@ class AssetCache:
 
     def _entry(self, url: str) -> Path:
         key = sha256(asset_key(url).encode())
-        return self.root / URLS / key[:2] / f"{key}.json"
+        return self.root / f"{URLS}/{key[:2]}/{key}.json"
 
     def _object(self, digest: str) -> Path:
-        return self.root / OBJECTS / digest[:2] / digest
+        return self.root / f"{OBJECTS}/{digest[:2]}/{digest}"

@@ -64,6 +64,7 @@ class Session(requests.Session):
         super().__init__()
         self.max_redirects = MAX_REDIRECTS
         self._bounded = HTTPAdapter(max_retries=_retries(), pool_maxsize=connections)
+        self._settings: dict[tuple[Any, ...], Any] = {}
 
     def get_adapter(self, url: str) -> BaseAdapter:
         """The bounded adapter; InvalidSchema for anything but http and https."""
@@ -75,6 +76,13 @@ class Session(requests.Session):
         if kwargs.get("timeout") is None:
             kwargs["timeout"] = (CONNECT_SECONDS, READ_SECONDS)
         return super().request(method, url, *args, **kwargs)
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """As in requests, but the environment is searched for proxies once for a host: it took a sixth of a request."""
+        key = (*urlsplit(url)[:2], *sorted((proxies or {}).items()), stream, verify, cert)
+        if key not in self._settings:
+            self._settings[key] = super().merge_environment_settings(url, proxies, stream, verify, cert)
+        return dict(self._settings[key])
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """As in requests, but a redirect never changes the scheme (not to file:, not from https to http)."""
