@@ -4,10 +4,13 @@ import json
 import os
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from labelsync.release.cache import AssetCache
+from labelsync.release.folder import release_digest
 from labelsync.release.urls import asset_key
-from labelsync.store import FileEntry, sha256, sha256_file
+from labelsync.store import FileEntry, digest_of, sha256, sha256_file
 
 AWS = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20240101T000000Z&X-Amz-Signature=abc"
 
@@ -108,3 +111,49 @@ def test_the_cache_is_where_the_environment_says(monkeypatch, tmp_path):
     monkeypatch.delenv("LABELSYNC_CACHE")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "xdg"))
     assert AssetCache().root == tmp_path / "xdg/labelsync"
+
+
+# -------------------------------------------------------------------- the digest of a release file
+
+PARTS = st.sampled_from(
+    [
+        "http://h/a.png",
+        "https://h/a.png",
+        "?Signature=1&Expires=2",
+        "?id=3",
+        '"',
+        "\\",
+        ",",
+        ":",
+        "[",
+        "é",
+        "\ud800",
+        " ",
+    ]
+)
+TEXTS = st.lists(PARTS, max_size=5).map("".join)
+VALUES = st.recursive(
+    TEXTS | st.integers() | st.none() | st.booleans(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXTS, inner, max_size=4),
+    max_leaves=12,
+)
+
+
+def unsigned(value):
+    """Every value that is an http(s) URL without its signature, found by going through them all."""
+    if isinstance(value, dict):
+        return {k: unsigned(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [unsigned(v) for v in value]
+    if isinstance(value, str) and value.startswith(("http://", "https://")):
+        try:
+            return asset_key(value)
+        except ValueError:
+            return value
+    return value
+
+
+@given(document=st.dictionaries(TEXTS, VALUES, max_size=5))
+@example({"a": ['"http://h/a?Signature=1', "http://h/a?Signature=1", {"http://h/a?Signature=1": "x:"}]})
+def test_a_releases_digest_is_blind_to_the_signatures_of_its_urls_and_to_nothing_else(document):
+    assert release_digest(document, where="r") == digest_of(unsigned(document))
