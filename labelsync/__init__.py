@@ -9,6 +9,9 @@ from typing import Any
 _PUBLIC = {
     "LabelMap": "labelsync.labels",
     "LabelsyncError": "labelsync.errors",
+    "create": "labelsync.release.create",
+    "add_images": "labelsync.release.add_images",
+    "create_release": "labelsync.release.create",
     "pull": "labelsync.release.pull",
     "diff": "labelsync.release.diff",
     "cache": "labelsync.release.tidy",

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelsync.dataset.arrange import arrange, with_sources
-from labelsync.dataset.labels_file import LabelsFile, read_labels_file
 from labelsync.dataset.recognise import Taxonomy
 from labelsync.errors import LabelsyncError, OptionError, TaxonomyError
 from labelsync.labels import BACKGROUND, LabelMap, from_categories
 from labelsync.records.text import from_json, to_json
+from labelsync.release.labels_file import LabelsFile, read_labels_file
 from labelsync.taxonomy import Category, TaxonomyChanges
 
 README = Path(__file__).parents[1] / "README.md"

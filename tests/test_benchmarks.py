@@ -11,6 +11,7 @@ import labelsync
 from tests import reference
 from tests.benchmarks import convert, measure, metric, scenes, second_round, tutorial
 from tests.benchmarks import input as benchmark_input
+from tests.benchmarks import training as benchmark_training
 
 SMALL = (54, 96)
 
@@ -56,6 +57,14 @@ def test_the_input_is_measured_beside_the_documents_transform(tmp_path: Path) ->
     ]
     assert len(stages) == 4
     assert all(float(x) for stage in stages for x in stage), "a stage that takes no time is not found any more"
+
+
+def test_training_is_measured_beside_the_documents_loop(tmp_path: Path) -> None:
+    small = {"size": (64, 64), "batch": 2, "steps": 2, "rounds": 1, "picture": (108, 192)}
+    report = benchmark_training.run(tmp_path, **small, backbones=("SegFormer B0",))
+    for side in ("documents", "official example", "from memory"):
+        assert f"| {side} |" in report
+    assert "64x64, batch 2" in report
 
 
 def test_the_metric_is_measured_beside_evaluates_and_equals_it(tmp_path: Path) -> None:

@@ -7,13 +7,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from labelsync.cli.main import main
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
 from tests.loopback.segments import KEY, LoopbackSegments
 from tests.models import tiny_segformer
-from tests.releases import draw_release
+from tests.releases import draw_release, write_image
+from tests.videos import draw_video
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -80,15 +82,40 @@ assert parts and {part["label"] for part in parts} <= {"class-1", "class-2", "cl
     assert re.match(r"0\.\d+ \{'class-1': ", said)
 
 
+def test_a_dataset_is_started_as_it_says(tmp_path):
+    here = tmp_path / "here"
+    for i in range(2):
+        (here / f"recordings/monday/cam{i}").mkdir(parents=True)
+        write_image(here / f"recordings/monday/cam{i}/0001.jpg", np.full((24, 32, 3), 99 * i, np.uint8))
+    draw_video(here / "walk.mp4", 21)
+    with LoopbackSegments() as platform:
+        world = os.environ | {name: str(value) for name, value in platform.env.items()}
+        said = run(["bash", "-euo", "pipefail", "-c", *blocks("bash")], world, here)
+        names = [s.name for s in platform.platform.dataset("acme/sidewalk").samples.values()]
+    frames = [f"walk.mp4/frame_{i:06d}.jpg" for i in (0, 10, 20)]
+    assert names == ["cam0/0001.jpg", "cam1/0001.jpg", *frames]
+    assert "acme/sidewalk@v0.1: made (5 samples)" in said
+
+
 def test_the_examples_run(world, tmp_path):
     said = {}
-    for program, argv in (("pipeline", []), ("robot", ["example/model", "example/release/images"])):
+    programs = {
+        "pipeline": [],
+        "robot": ["example/model", "example/release/images"],
+        "loop": ["acme/street"],
+    }
+    for program, argv in programs.items():
         said[program] = run([sys.executable, str(ROOT / f"examples/{program}.py"), *argv], world, tmp_path / "here")
     others = {f"{name}.py" for name in ("scene_parsing", "pets")}  # run by test_examples.py
     assert {f"{program}.py" for program in said} | others == {p.name for p in (ROOT / "examples").glob("*.py")}
     assert "12 classes, rows per split" in said["pipeline"]
     assert re.search(r"^mean IoU 0\.\d+; 38 overlays", said["pipeline"], re.MULTILINE)
     assert re.findall(r": (go|wait) \(", said["robot"])
+    assert re.findall(r"^(v\S+): (\d+) images added; mean IoU 0\.\d+$", said["loop"], re.MULTILINE) == [
+        ("v0.1", "30"),
+        ("v0.2", "10"),
+    ]
+    assert said["loop"].endswith("in production: v0.2\n")
 
 
 # ---------------------------------------------------------------- tables

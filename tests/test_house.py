@@ -28,6 +28,7 @@ VENDORS = {
     "PIL": "anyone",
     "kornia_rs": "pixels/png",
     "simplejpeg": "pixels/jpeg",
+    "av": "pixels/video",
     "tqdm": "release dataset hub model evaluation quality training deploy pipeline",
     "click": "cli",
     "filelock": "store",
@@ -50,14 +51,14 @@ VENDORS = {
     "scipy": "evaluation",
 }
 
-# What changes something on the Hub; only `hub` calls it.
+# What changes something on the Hub; only `hub` calls it. (`upload_asset` is of Segments.ai.)
 HUB_WRITES = re.compile(
-    r"push_to_hub|upload_\w+|preupload_lfs_files|merge_pull_request|super_squash_history|Commit(Operation\w*|Scheduler)"
+    r"push_to_hub|upload_(?!asset$)\w+|preupload_lfs_files|merge_pull_request|super_squash_history|Commit(Operation\w*|Scheduler)"
     r"|(create|delete|update|move)_(repo|commit|commits_on_pr|tag|branch|pull_request|file|files|folder|repo_settings)"
 )
 
 HEAVY = """
-    torch torchvision transformers datasets pyarrow fsspec distributed segments huggingface_hub evaluate
+    torch torchvision transformers datasets pyarrow fsspec distributed segments huggingface_hub evaluate av
 """.split()  # noqa: SIM905 - as above
 
 
@@ -122,7 +123,9 @@ def test_vendors_are_imported_by_their_owners():
 def test_every_vendor_is_a_declared_dependency():
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = project["dependencies"] + extras["dask"]  # those of `cloud` are found by fsspec, and not imported
+    declared = (
+        project["dependencies"] + extras["dask"] + extras["video"]
+    )  # those of `cloud` are found by fsspec, and not imported
     names = {re.split(r"[<>=!~\[ ]", d)[0].lower().replace("-", "_") for d in declared}
     packages = {"PIL": "pillow", "segments": "segments_ai"}
     imported = {m.split(".")[0] for p in MODULES for m, _ in imports_of(p)} - sys.stdlib_module_names - {"labelsync"}

@@ -18,6 +18,12 @@ EMPTY = inspect.Parameter.empty
 
 # The shortest argv of each verb, and what its required parameters then are.
 SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
+    "create": (
+        ["acme/walk", "--categories", "sidewalk"],
+        {"dataset": "acme/walk", "categories": "sidewalk"},
+    ),
+    "add-images": (["acme/walk", "a.jpg", "images"], {"dataset": "acme/walk", "images": ("a.jpg", "images")}),
+    "create-release": (["acme/walk", "v1"], {"dataset": "acme/walk", "name": "v1"}),
     "pull": (["acme/walk@v1"], {"source": "acme/walk@v1"}),
     "diff": (["acme/walk@v1", "v2.json"], {"old": "acme/walk@v1", "new": "v2.json"}),
     "convert": (["release", "--out", "data"], {"release": (Path("release"),), "out": Path("data")}),
@@ -40,6 +46,23 @@ SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
 
 # What one more flag changes in the keyword arguments. Every flag of every verb occurs here.
 FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
+    "create": [
+        (["--task-type", "vector"], {"task_type": "vector"}),
+        (["--description", "in the rain"], {"description": "in the rain"}),
+        (["--public"], {"public": True}),
+        (["--dry-run"], {"dry_run": True}),
+    ],
+    "add-images": [
+        (["--every", "3"], {"every": 3}),
+        (["--metadata", "a=1", "--metadata", "b=2"], {"metadata": ("a=1", "b=2")}),
+        (["--workers", "2"], {"workers": 2}),
+        (["--ledger", "l.json"], {"ledger": Path("l.json")}),
+        (["--dry-run"], {"dry_run": True}),
+    ],
+    "create-release": [
+        (["--description", "in the rain"], {"description": "in the rain"}),
+        (["--wait", "0.5"], {"wait": 0.5}),
+    ],
     "pull": [
         (["--out", "deep/r"], {"out": Path("deep/r")}),
         (["--labelset", "second"], {"labelset": "second"}),

@@ -7,6 +7,7 @@ from labelsync.cli.cache import cache
 from labelsync.cli.check import check
 from labelsync.cli.compare import compare
 from labelsync.cli.convert import convert
+from labelsync.cli.create import add_images, create, create_release
 from labelsync.cli.demo import demo
 from labelsync.cli.diff import diff
 from labelsync.cli.evaluate import evaluate
@@ -29,6 +30,7 @@ def main() -> None:
 
 
 for command in (
+    *(create, add_images, create_release),
     *(pull, diff, convert, check, push, verify, show_recipe, train, evaluate, compare, predict),
     *(init, run, status, promote, rollback),
     *(cache, demo),

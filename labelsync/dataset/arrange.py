@@ -12,7 +12,6 @@ to the end, whatever the order of the file; a category that would change its cla
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from labelsync.dataset.labels_file import LabelsFile, qualified
 from labelsync.dataset.recognise import (
     Found,
     Taxonomy,
@@ -25,6 +24,7 @@ from labelsync.dataset.recognise import (
     refuse_unknown,
 )
 from labelsync.labels import BACKGROUND, UNLABELED, LabelClass, LabelMap, Unlabeled
+from labelsync.release.labels_file import LabelsFile, qualified
 from labelsync.taxonomy import PlacedCategory, Rest, Source, TaxonomyChanges, palette
 
 _GREY = (64, 64, 64)  # of background, as in a map of one dataset

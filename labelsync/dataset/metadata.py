@@ -5,9 +5,9 @@ from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from labelsync.dataset.labels_file import did_you_mean
 from labelsync.errors import OptionError
 from labelsync.records.release import Sample
+from labelsync.release.labels_file import did_you_mean
 
 _FORM = "write key=value, for example --metadata weather=rain"
 _SHOWN = 10

@@ -4,9 +4,9 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from labelsync.dataset.labels_file import LabelsFile, did_you_mean, qualified
 from labelsync.errors import TaxonomyError
 from labelsync.labels import UNLABELED, LabelMap, split_unlabeled
+from labelsync.release.labels_file import LabelsFile, did_you_mean, qualified
 from labelsync.taxonomy import Category, PlacedCategory, Source
 
 

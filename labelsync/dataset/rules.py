@@ -7,7 +7,6 @@ from typing import Any
 
 from labelsync import store
 from labelsync.dataset.arrange import arrange, with_sources
-from labelsync.dataset.labels_file import LabelsFile, read_labels_file
 from labelsync.dataset.metadata import read_metadata
 from labelsync.dataset.recognise import Taxonomy
 from labelsync.dataset.source import DatasetFiles, find_dataset
@@ -15,6 +14,7 @@ from labelsync.dataset.split import FRACTIONS, GROUP_BY, Assignment, check_fract
 from labelsync.dataset.split_file import read_given
 from labelsync.errors import OptionError
 from labelsync.labels import LabelMap, Unlabeled, from_categories
+from labelsync.release.labels_file import LabelsFile, read_labels_file
 from labelsync.release.parse import check_status
 from labelsync.taxonomy import TaxonomyChanges
 

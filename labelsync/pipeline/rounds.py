@@ -63,6 +63,11 @@ class Round:
         self.record = replace(self.record, stages=(*stages, run), **facts)
         write_round(self.record)
 
+    def keep_pins(self, dataset: str) -> None:
+        """Put the dataset that pins classes and splits into the record, and the record on disk."""
+        self.record = replace(self.record, pinned_by=dataset)
+        write_round(self.record)
+
 
 def rounds_folder(config: Config) -> Path:
     """Where the rounds of a configuration are."""

@@ -151,20 +151,25 @@ def _convert(round: Round) -> StageRun:
 def _previous_dataset(round: Round) -> str | None:
     """The dataset that pins classes and splits: the round before's, or on another machine the published one.
 
-    That may be of this very round: the pins are the same, and its rows are taken over.
+    The published one may be of this very round: the pins are the same, and its rows are taken over. It is chosen once,
+    by its commit: what this round publishes itself must not make it another conversion.
     """
     for before in reversed(round.earlier):
         if (Path(before.path) / "dataset" / store.MANIFEST).is_file():
             return str(Path(before.path) / "dataset")
-    if not round.config.hub.dataset:
-        return None
+    if round.record.pinned_by is None:
+        round.keep_pins(_published(round.config.hub.dataset) if round.config.hub.dataset else "")
+    return round.record.pinned_by or None
+
+
+def _published(repo: str) -> str:
+    """A repo's dataset as "user/name@commit", "" if there is none."""
     from labelsync.dataset.source import find_dataset
 
     try:
-        find_dataset(round.config.hub.dataset)
-    except DatasetNotFound:  # nothing in the repo yet
-        return None
-    return round.config.hub.dataset
+        return f"{repo}@{find_dataset(repo).revision}"
+    except DatasetNotFound:
+        return ""
 
 
 def _push_dataset(round: Round) -> StageRun:

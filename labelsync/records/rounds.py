@@ -40,7 +40,9 @@ class StageRun:
 class RoundRecord:
     """`run`: one labeling round. `releases` = dataset (or file) -> release; `failed_gates` = what did not hold.
 
-    `previous` is the round before, "" in a first one. `dataset_url` and `model_url` say where it is published.
+    `previous` is the round before, "" in a first one. `pinned_by` is the published dataset ("user/name@commit") that a
+    round without one before it on this machine took its classes and splits from, "" = none, None = not yet known.
+    `dataset_url` and `model_url` say where it is published.
     """
 
     path: str
@@ -48,6 +50,7 @@ class RoundRecord:
     number: int
     releases: dict[str, str]
     previous: str = ""
+    pinned_by: str | None = None
     stages: tuple[StageRun, ...] = ()
     mean_iou: float | None = None
     baseline_mean_iou: float | None = None

@@ -55,7 +55,7 @@ def release_of(document: dict[str, Any], *, where: str, labelset: str) -> Releas
         dataset=_full_name(dataset),
         task_type=task_type,
         labelset=labelset,
-        categories=_categories(dataset, where=where),
+        categories=categories_of(dataset, where=where),
         samples=samples_of(entries, task_type=task_type, labelset=labelset),
         description=text(document.get("description")),
         created_at=text(document.get("created_at")),
@@ -121,7 +121,8 @@ def _require_labelset(labelset: str, dataset: dict[str, Any], entries: list[Any]
         raise OptionError(f"{where} has no labelset {labelset!r}", hint=f"pass --labelset {' or '.join(sorted(known))}")
 
 
-def _categories(dataset: dict[str, Any], *, where: str) -> tuple[Category, ...]:
+def categories_of(dataset: dict[str, Any], *, where: str) -> tuple[Category, ...]:
+    """The categories of the "dataset" of a release file. Raises ReleaseFormatError for a broken taxonomy."""
     attributes = dataset.get("task_attributes")
     listed = attributes.get("categories") if isinstance(attributes, dict) else None
     if not isinstance(listed, list):

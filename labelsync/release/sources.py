@@ -133,7 +133,7 @@ def signing(file: ReleaseFile, images: Mapping[str, str]) -> AbstractContextMana
     """
     if not file.named:
         return nullcontext(None)
-    from labelsync.release.client import SignedUrls
+    from labelsync.release.signed_urls import SignedUrls
 
     return SignedUrls(images)
 

@@ -3,6 +3,7 @@
 No error text here carries a query string: that is where storage services put signatures.
 """
 
+import io
 import random
 import time
 from collections.abc import Callable
@@ -27,7 +28,7 @@ TRANSFERS = 3  # times a file is fetched anew that arrived cut short or broken
 MAX_BYTES = 1 << 30
 MAX_REDIRECTS = 5
 
-_RETRIED = (408, 413, 429, 500, 502, 503, 504)
+RETRIED = (408, 413, 429, 500, 502, 503, 504)
 _BLOCK = 1 << 18
 
 
@@ -83,6 +84,15 @@ class Session(requests.Session):
         if key not in self._settings:
             self._settings[key] = super().merge_environment_settings(url, proxies, stream, verify, cert)
         return dict(self._settings[key])
+
+    def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
+        """As in requests, but a large body goes out in blocks.
+
+        The time limit of a socket holds for everything that is given to it at once: with a whole file, for the upload.
+        """
+        if isinstance(request.body, bytes) and len(request.body) > _BLOCK:
+            request.body = io.BytesIO(request.body)  # type: ignore[assignment] # read block by block; the length is set
+        return super().send(request, **kwargs)
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
         """As in requests, but a redirect never changes the scheme (not to file:, not from https to http)."""
@@ -152,7 +162,7 @@ def _retries() -> Retry:
         connect=3,
         read=2,  # a host that hangs costs READ_SECONDS each time
         redirect=0,  # requests follows redirects itself, through `get_redirect_target`
-        status_forcelist=_RETRIED,
+        status_forcelist=RETRIED,
         allowed_methods=("GET", "HEAD"),
         backoff_factor=BACKOFF_SECONDS,
         backoff_jitter=BACKOFF_SECONDS,

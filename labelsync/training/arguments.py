@@ -187,6 +187,8 @@ def _of_recipe(recipe: Recipe) -> dict[str, Any]:
     if recipe.precision != "float32":
         bf16 = recipe.precision == "bf16" or (recipe.precision == "auto" and _computes_in_bf16())
         fields |= {"bf16": bf16, "fp16": recipe.precision == "fp16"}
+        if bf16 and not torch.accelerator.is_available():
+            fields["use_cpu"] = True  # else transformers takes bf16 for a request for a GPU
     if recipe.compile:
         fields["torch_compile"] = True
     return fields

@@ -7,6 +7,7 @@ server.faults.drop_response(method="POST", path="/commit/")  the work is done, i
 import re
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,7 @@ class Fault:
         kind: "status" (an error answer instead of the work), "drop" (no answer, no work), "drop_response" (the work,
             but no answer), "late" (the work, and its answer `seconds` later), "cut" (the answer ends after `after`
             bytes), "cut_request" (the connection ends after `after` bytes of the body), "delay" (`seconds` before the
-            work).
+            work), "slow" (the work, and `seconds` for each block that it reads of the body).
         method, path, server: regular expressions searched in the request; empty = any.
     """
 
@@ -89,6 +90,10 @@ class Faults:
         """The work is done at once and answered `seconds` later."""
         return self.add("late", seconds=seconds, **options)
 
+    def slow(self, seconds: float, **options: Any) -> Fault:
+        """The body is taken a block at a time, `seconds` each, as through a thin line."""
+        return self.add("slow", seconds=seconds, **options)
+
     def close(self) -> None:
         """The server stops: requests that are being delayed are dropped instead of done."""
         self._closing.set()
@@ -97,6 +102,9 @@ class Faults:
         """Answer one request the way `fault` says."""
         if fault.kind == "delay":
             return _hang_up(environ) if self._closing.wait(fault.seconds) else app(environ, start_response)
+        if fault.kind == "slow":
+            environ["wsgi.input"] = _Thin(environ["wsgi.input"], fault.seconds)
+            return app(environ, start_response)
         if fault.kind == "late":
             answer = app(environ, start_response)
             self._closing.wait(fault.seconds)
@@ -120,6 +128,19 @@ class Faults:
                     fault.hits += 1
                     return fault
         return None
+
+
+class _Thin:
+    """A request body that takes its time."""
+
+    def __init__(self, stream: Any, seconds: float) -> None:
+        self._stream, self._seconds = stream, seconds
+
+    def read(self, size: int = -1) -> bytes:
+        """At most 64 KiB, a while later."""
+        time.sleep(self._seconds)
+        data: bytes = self._stream.read(min(size, 1 << 16) if size >= 0 else 1 << 16)
+        return data
 
 
 def _error(fault: Fault, _: App, environ: dict[str, Any], start_response: StartResponse) -> Iterable[bytes]:

@@ -25,6 +25,7 @@ from tests.loopback.segments_state import (
 from tests.loopback.segments_storage import FORM
 
 _DATASET = "/datasets/<owner>/<name>"
+_SETTINGS = ("task_type", "task_attributes", "description", "category", "metadata", "public")
 
 
 def api_app(platform: Platform, *, keys: set[str], storage_url: Callable[[], str]) -> Flask:
@@ -45,7 +46,7 @@ def api_app(platform: Platform, *, keys: set[str], storage_url: Callable[[], str
 
     @app.get("/user")
     def _user() -> Response:
-        return jsonify({"username": "acme", "created_at": now(), "is_organization": False})
+        return jsonify({"username": platform.user, "created_at": now(), "is_organization": False})
 
     _add_datasets(app, platform)
     _add_samples(app, platform)
@@ -57,6 +58,7 @@ def api_app(platform: Platform, *, keys: set[str], storage_url: Callable[[], str
     def _new_asset() -> tuple[Response, int]:
         filename, key = _body()["filename"], f"assets/{uuid.uuid4()}{Path(_body()['filename']).suffix}"
         fields = dict.fromkeys(FORM, "x") | {"key": key}
+        platform.upload_keys.add(key)
         return jsonify(
             {
                 "uuid": str(uuid.uuid4()),
@@ -81,11 +83,12 @@ def _add_datasets(app: Flask, platform: Platform) -> None:
 
     @app.post("/user/datasets/")
     @app.post("/organizations/<owner>/datasets/")
-    def _create(owner: str = "acme") -> tuple[Response, int]:
+    def _create(owner: str = "") -> tuple[Response, int]:
         body = _body()
-        known = ("task_type", "task_attributes", "description", "category", "metadata")
-        given = {k: body[k] for k in known if body.get(k) is not None}
-        return jsonify(dataset_json(platform.create(owner, body["name"], **given))), 201
+        given = {k: body[k] for k in _SETTINGS if body.get(k) is not None}
+        if owner == platform.user:  # a user is no organization
+            raise Refusal(404, "Not found.")
+        return jsonify(dataset_json(platform.create_over_api(owner or platform.user, body["name"], **given))), 201
 
     @app.route(f"{_DATASET}/", methods=["GET", "PATCH", "DELETE"])
     def _dataset(owner: str, name: str) -> Any:
@@ -94,7 +97,7 @@ def _add_datasets(app: Flask, platform: Platform) -> None:
             del platform.datasets[dataset.full_name]
             return "", 204
         if request.method == "PATCH":
-            for key in ("task_type", "task_attributes", "description", "category", "metadata"):
+            for key in _SETTINGS:
                 setattr(dataset, key, _body().get(key, getattr(dataset, key)))
         return jsonify(dataset_json(dataset))
 
@@ -244,7 +247,7 @@ def _app(platform: Platform) -> Flask:
 
     @app.errorhandler(Refusal)
     def _refused(e: Refusal) -> tuple[Response, int]:
-        return jsonify({"detail": e.detail}), e.status
+        return jsonify({"detail": e.detail} if isinstance(e.detail, str) else e.detail), e.status
 
     @app.before_request
     def _lock() -> None:

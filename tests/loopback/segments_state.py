@@ -7,6 +7,7 @@ made of the same state the way the platform exports it, or taken as it is given.
 import copy
 import datetime
 import json
+import re
 import threading
 import uuid
 from collections.abc import Callable
@@ -14,6 +15,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 GROUND_TRUTH = "ground-truth"
+MAX_NAME = 255  # characters of a sample's name; the platform has some limit, this one is made up
+_SLUG = re.compile(r"[\w.-]+")
 _FLAGS = (
     *("enable_ratings", "enable_skip_labeling", "enable_skip_reviewing", "enable_save_button"),
     *("enable_label_status_verified", "enable_same_dimensions_track_constraint", "enable_3d_region_of_interest"),
@@ -22,9 +25,9 @@ _FLAGS = (
 
 
 class Refusal(Exception):
-    """An error answer: its HTTP status and the text that the SDK sorts exceptions by."""
+    """An error answer: its HTTP status and the text that the SDK sorts exceptions by, or field -> what is wrong."""
 
-    def __init__(self, status: int, detail: str) -> None:
+    def __init__(self, status: int, detail: str | dict[str, list[str]]) -> None:
         super().__init__(detail)
         self.status, self.detail = status, detail
 
@@ -73,6 +76,7 @@ class Dataset:
     description: str = ""
     category: str = "other"
     metadata: dict[str, Any] = field(default_factory=dict)
+    public: bool = False
     created_at: str = ""
     labelsets: dict[str, str] = field(default_factory=lambda: {GROUND_TRUTH: ""})
     samples: dict[str, Sample] = field(default_factory=dict)
@@ -99,6 +103,10 @@ class Platform:
         self.datasets: dict[str, Dataset] = {}
         self.sign: Callable[[str], str | None] = lambda _: None  # an image URL -> its signed one, if it needs one
         self.new_release_polls = 2  # how often a release made over the API is PENDING
+        self.new_release_outcome = "SUCCEEDED"
+        self.upload_keys: set[str] = set()  # what the storage takes: keys that the API has signed a form for
+        self.user = "acme"  # whose the key is
+        self.organizations = {"acme-robotics": True, "others": False}  # name -> whether the user may make things there
 
     def dataset(self, full_name: str) -> Dataset:
         """A dataset by "owner/name"."""
@@ -108,11 +116,22 @@ class Platform:
 
     def create(self, owner: str, name: str, **given: Any) -> Dataset:
         """A dataset without samples."""
+        if not _SLUG.fullmatch(name):
+            raise Refusal(400, {"name": ["Enter a valid \u201cslug\u201d: letters, numbers, underscores or hyphens."]})
         if f"{owner}/{name}" in self.datasets:
             raise Refusal(400, "A dataset with this name already exists.")
         dataset = Dataset(owner, name, created_at=now(), **given)
         self.datasets[dataset.full_name] = dataset
         return dataset
+
+    def create_over_api(self, owner: str, name: str, **given: Any) -> Dataset:
+        """As `create`, by the user of the key: in a namespace of the user's own."""
+        if owner != self.user and not self.organizations.get(owner, False):
+            known = owner in self.organizations
+            raise Refusal(
+                *((403, "You do not have permission to perform this action.") if known else (404, "Not found."))
+            )
+        return self.create(owner, name, **given)
 
     def sample(self, key: str) -> tuple[Dataset, Sample]:
         """A sample by uuid, and its dataset."""
@@ -123,6 +142,8 @@ class Platform:
 
     def add_sample(self, dataset: Dataset, given: dict[str, Any], *, key: str = "") -> Sample:
         """A new sample; its name must be new to the dataset."""
+        if len(given["name"]) > MAX_NAME:
+            raise Refusal(400, {"name": [f"Ensure this field has no more than {MAX_NAME} characters."]})
         if any(s.name == given["name"] for s in dataset.samples.values()):
             raise Refusal(400, "A sample with this name already exists.")
         sample = Sample(
@@ -186,7 +207,12 @@ class Platform:
             raise Refusal(400, "A release with this name already exists.")
         document = export(dataset, name, description)
         release = self.add_release(
-            dataset, name, json.dumps(document).encode(), samples=len(dataset.samples), polls=self.new_release_polls
+            dataset,
+            name,
+            json.dumps(document).encode(),
+            samples=len(dataset.samples),
+            outcome=self.new_release_outcome,
+            polls=self.new_release_polls,
         )
         release.description = description
         return release
@@ -256,7 +282,7 @@ def dataset_json(dataset: Dataset) -> dict[str, Any]:
         "full_name": dataset.full_name,
         "description": dataset.description,
         "category": dataset.category,
-        "public": False,
+        "public": dataset.public,
         "archived": False,
         "owner": {"username": dataset.owner, "created_at": dataset.created_at},
         "created_at": dataset.created_at,

@@ -48,6 +48,8 @@ def storage_app(platform: Platform, bucket: Bucket) -> Flask:
     def _upload() -> tuple[str, int]:
         if set(FORM) - set(request.form) or "file" not in request.files:
             abort(403, "the form lacks a signed field")
+        if request.form["key"] not in platform.upload_keys:
+            abort(403, "the signature is of another key")
         bucket.objects[request.form["key"]] = request.files["file"].read()
         return "", 204  # S3 answers nothing; the SDK takes any body but JSON for a failure
 

@@ -51,13 +51,13 @@ class LabelsFile:
         return classed | dict.fromkeys(self.drop, UNLABELED)
 
 
-def read_labels_file(path: Path) -> LabelsFile:
-    """The labels file at `path`.
+def read_labels_file(path: Path, *, flag: str = "--labels") -> LabelsFile:
+    """The labels file at `path`, which `flag` names.
 
     Raises:
         OptionError: no such file, no TOML, or an entry that says nothing, or says two things.
     """
-    where = f"--labels {path}"
+    where = f"{flag} {path}"
     try:
         data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
     except OSError as e:
@@ -79,7 +79,7 @@ def read_labels_file(path: Path) -> LabelsFile:
         raise OptionError(f"{where} names no class and drops nothing", hint=_FORM)
     classes = {name: _class(name, entry, where) for name, entry in table.items()}
     _refuse_twice([*((n, e) for n, entries in classes.items() for e in entries), *((None, e) for e in drop)], where)
-    colors = {name: _color(e["color"], name, where) for name, e in table.items() if _has_color(e)}
+    colors = {name: color_of(e["color"], name, where) for name, e in table.items() if _has_color(e)}
     return LabelsFile(where, classes, drop, rest, colors)
 
 
@@ -136,8 +136,8 @@ def _has_color(entry: Any) -> bool:
     return isinstance(entry, Mapping) and "color" in entry
 
 
-def _color(value: Any, name: str, where: str) -> Color:
-    """ "#dc143c" or [220, 20, 60]."""
+def color_of(value: Any, name: str, where: str) -> Color:
+    """ "#dc143c" or [220, 20, 60]. Raises OptionError for another value; `name` is whose colour it is."""
     if isinstance(value, str) and re.fullmatch(r"#[0-9a-fA-F]{6}", value):
         r, g, b = bytes.fromhex(value[1:])
         return r, g, b
