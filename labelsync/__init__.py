@@ -27,6 +27,7 @@ _PUBLIC = {
     "MeanIoU": "labelsync.evaluation.metric",
     "Segmenter": "labelsync.model.segmenter",
     "predict": "labelsync.deploy.predict",
+    "prelabel": "labelsync.deploy.prelabel",
     "init": "labelsync.pipeline.config",
     "run": "labelsync.pipeline.run",
     "status": "labelsync.pipeline.status",

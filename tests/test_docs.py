@@ -13,7 +13,7 @@ import pytest
 from labelsync.cli.main import main
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
 from tests.loopback.segments import KEY, LoopbackSegments
-from tests.models import tiny_segformer
+from tests.models import label_map, tiny_segformer
 from tests.releases import draw_release, write_image
 from tests.videos import draw_video
 
@@ -95,6 +95,16 @@ def test_a_dataset_is_started_as_it_says(tmp_path):
     frames = [f"walk.mp4/frame_{i:06d}.jpg" for i in (0, 10, 20)]
     assert names == ["cam0/0001.jpg", "cam1/0001.jpg", *frames]
     assert "acme/sidewalk@v0.1: made (5 samples)" in said
+
+
+def test_prelabels_come_and_go_as_it_says(world, tmp_path):
+    tiny_segformer(tmp_path / "here/models/v1.0", label_map("class-1", "class-2", "class-3"), weights=True)
+    said = run(["bash", "-euo", "pipefail", "-c", *blocks("shell")], world, tmp_path / "here")
+    assert re.findall(r"^1 (?:sample|label) of acme/sidewalk ([a-z ]+)", said, re.MULTILINE) == [
+        "would be prelabeled with ",
+        "prelabeled with ",
+        "taken back",
+    ]
 
 
 def test_the_examples_run(world, tmp_path):

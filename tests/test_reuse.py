@@ -14,7 +14,7 @@ from click.testing import Result
 
 import labelsync
 from labelsync import store
-from labelsync.dataset import reuse, sample, shards
+from labelsync.dataset import pool, reuse, sample, shards
 from labelsync.dataset.reuse import ROWS, RowIndex, row_key
 from labelsync.dataset.sample import File, LabelledSample
 from labelsync.errors import DatasetError
@@ -275,7 +275,8 @@ def test_a_round_of_plain_bitmaps_and_one_onto_itself(tmp_path: Path) -> None:
     assert record.digest == expected.digest and digests(old) == before
 
 
-def test_processes_take_over_as_one_does(tmp_path: Path) -> None:
+def test_processes_take_over_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "BYTES_FOR_PROCESSES", 0)
     change = redraw(tmp_path / "drawn", *range(0, 40, 1))
     old, release = two(tmp_path, samples=48, change=change)
     record = labelsync.convert(release, out=tmp_path / "two", previous=old, workers=2)

@@ -12,6 +12,7 @@ from labelsync.cli.demo import demo
 from labelsync.cli.diff import diff
 from labelsync.cli.evaluate import evaluate
 from labelsync.cli.predict import predict
+from labelsync.cli.prelabel import prelabel
 from labelsync.cli.pull import pull
 from labelsync.cli.push import push
 from labelsync.cli.rounds import init, promote, rollback, run, status
@@ -31,7 +32,7 @@ def main() -> None:
 
 for command in (
     *(create, add_images, create_release),
-    *(pull, diff, convert, check, push, verify, show_recipe, train, evaluate, compare, predict),
+    *(pull, diff, convert, check, push, verify, show_recipe, train, evaluate, compare, predict, prelabel),
     *(init, run, status, promote, rollback),
     *(cache, demo),
 ):

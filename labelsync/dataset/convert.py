@@ -77,7 +77,8 @@ def convert(
             round's, else 0.
         columns: names of the image and label column, "pixel_values,label" or "image,label".
         format: "parquet", or "bitmaps" for plain files in images/<split> and labels/<split>.
-        workers: processes, None = as many as there are CPUs; or how many shards `dask` or `executor` works on at once.
+        workers: processes, or threads where there is little to do; None = as many as there are CPUs. Or how many shards
+            `dask` or `executor` works on at once.
         dask: "tcp://host:8786", the scheduler of a Dask cluster that does the work.
         executor: a `concurrent.futures.Executor` that does the work: threads, processes, `Client.get_executor()`. No
             flag can carry it. Workers that do not see the release folder fetch from the release's URLs.

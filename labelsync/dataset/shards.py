@@ -157,12 +157,17 @@ def _writer(shard: Shard) -> AbstractContextManager[Writer]:
     return parquet_writer(sink, shard.path, schema=shard.schema, row_group_bytes=ROW_GROUP_BYTES)
 
 
-def unknown(shard: Shard) -> int:
-    """Number of samples that the earlier round does not have as they are now."""
+def unknown_bytes(shard: Shard) -> int:
+    """Bytes of images and bitmaps of the samples that the earlier round does not have as they are now."""
     if shard.old is None:
-        return len(shard.samples)
+        return sum(map(size_of, shard.samples))
     known = shard.old.index.known
-    return sum(key not in known for key in keys_of(shard))
+    return sum(size_of(s) for s, key in zip(shard.samples, keys_of(shard), strict=True) if key not in known)
+
+
+def size_of(sample: LabelledSample) -> int:
+    """Bytes of its image and bitmap."""
+    return sample.image.size + (sample.bitmap.size if sample.bitmap else 0)
 
 
 def keys_of(shard: Shard) -> tuple[str, ...]:

@@ -25,6 +25,12 @@ class Components:
     _kept: npt.NDArray[np.bool_]  # which of those runs are of a component
     _of: Ints  # component of each kept run
 
+    def numbers(self, shape: tuple[int, int]) -> Ints:
+        """(H, W) component of each pixel of the bitmap of that shape, -1 where the class was not wanted."""
+        runs = np.full(len(self._starts), -1, np.int64)
+        runs[self._kept] = self._of
+        return np.repeat(runs, np.diff(self._starts, append=shape[0] * shape[1])).reshape(shape)
+
     def count(self, flags: npt.NDArray[np.bool_]) -> Ints:
         """(m,) number of pixels of each component at which (H, W) `flags` is set."""
         runs = np.add.reduceat(flags.ravel(), self._starts, dtype=np.int64)[self._kept]

@@ -10,6 +10,7 @@ http://127.0.0.1:8931/<its name>/, where such release files say their images are
 
     curl -d '{"release": "FOLDER/release-v4.json"}' http://127.0.0.1:8931/-/rounds
     curl -d '{"kind": "status", "code": 503, "path": "/images/", "times": 2}' http://127.0.0.1:8931/-/faults
+    curl -d '{"sample": UUID, "status": "LABELED", "before": "PUT"}' http://127.0.0.1:8931/-/people
     curl http://127.0.0.1:8931/-/log
 """
 
@@ -26,6 +27,7 @@ from flask import Flask, Response, jsonify, request
 
 from tests.loopback.faults import Faults
 from tests.loopback.segments_api import api_app
+from tests.loopback.segments_people import Person
 from tests.loopback.segments_state import Platform, Release
 from tests.loopback.segments_storage import Bucket, storage_app
 from tests.loopback.serving import Log, Server
@@ -125,6 +127,16 @@ def _add_controls(app: Flask, server: LoopbackSegments) -> None:
     @app.post("/-/faults")
     def _fault() -> Response:
         return jsonify(vars(server.faults.add(**json.loads(request.get_data()))))
+
+    @app.post("/-/people")
+    def _person() -> Response:
+        wanted = json.loads(request.get_data())
+        person, method = Person(server.platform, wanted.get("name", "jane")), wanted.get("before", "")
+        if method:
+            person.comes(method, wanted["sample"], status=wanted["status"])
+        else:
+            person.touch(wanted["sample"], status=wanted["status"])
+        return jsonify(wanted)
 
     @app.get("/-/log")
     def _log() -> Response:

@@ -186,7 +186,7 @@ def _add_labels(app: Flask, platform: Platform) -> None:
             del sample.labels[labelset]
             return "", 204
         if request.method == "PATCH":
-            sample.labels[labelset] |= _body() | {"updated_at": now()}
+            sample.labels[labelset] |= _body() | {"updated_at": now(), "updated_by": platform.user}
         return jsonify(sample.labels[labelset])
 
 
@@ -252,6 +252,8 @@ def _app(platform: Platform) -> Flask:
     @app.before_request
     def _lock() -> None:
         platform.lock.acquire()
+        for act in list(platform.before):
+            act(request.method, request.path)
 
     @app.teardown_request
     def _unlock(_: BaseException | None) -> None:

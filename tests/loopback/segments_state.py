@@ -107,6 +107,7 @@ class Platform:
         self.upload_keys: set[str] = set()  # what the storage takes: keys that the API has signed a form for
         self.user = "acme"  # whose the key is
         self.organizations = {"acme-robotics": True, "others": False}  # name -> whether the user may make things there
+        self.before: list[Callable[[str, str], None]] = []  # called with method and path before a request is answered
 
     def dataset(self, full_name: str) -> Dataset:
         """A dataset by "owner/name"."""
@@ -158,8 +159,8 @@ class Platform:
         dataset.samples[sample.uuid] = sample
         return sample
 
-    def put_label(self, key: str, labelset: str, given: dict[str, Any]) -> dict[str, Any]:
-        """Create or overwrite a label, whoever made the one before: the API has no If-Match."""
+    def put_label(self, key: str, labelset: str, given: dict[str, Any], *, by: str = "") -> dict[str, Any]:
+        """Create or overwrite a label, whoever made the one before: the API has no If-Match. `by` = "" is the key."""
         dataset, sample = self.sample(key)
         if labelset not in dataset.labelsets:
             raise Refusal(404, "Not found.")
@@ -171,8 +172,9 @@ class Platform:
             "labelset": labelset,
             "attributes": given.get("attributes"),
             "created_at": old["created_at"] if old else now(),
-            "created_by": old["created_by"] if old else dataset.owner,
+            "created_by": old["created_by"] if old else by or self.user,
             "updated_at": now(),
+            "updated_by": by or self.user,
             "score": given.get("score"),
         }
         sample.labels[labelset] = label

@@ -1,0 +1,81 @@
+"""`labelsync prelabel`."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from labelsync.cli.boundary import show
+from labelsync.cli.options import amount, batch_size_option, device_option, json_option, out_option
+from labelsync.records.prelabels import PrelabelRecord
+
+
+@click.command(short_help="Predict unlabeled samples on Segments.ai as a first draft.")
+@click.argument("model", default="", metavar="MODEL")
+@click.argument("dataset", default="", metavar="OWNER/DATASET")
+@click.option("--labelset", default="ground-truth", show_default=True, help="The labelset the labels go to.")
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="At most so many samples.")
+@click.option(
+    "--min-size",
+    type=click.IntRange(min=0),
+    default=64,
+    show_default=True,
+    metavar="PIXELS",
+    help="Smaller connected parts get the class around them.",
+)
+@out_option("Folder of the record.  [default: prelabels-<dataset>-<model>]", required=False)
+@batch_size_option
+@device_option
+@click.option("--dry-run", is_flag=True, help="Predict, and write nothing.")
+@click.option(
+    "--undo",
+    type=click.Path(path_type=Path),
+    metavar="RECORD",
+    help="Take back the labels of that record that nobody has touched; needs no MODEL.",
+)
+@json_option
+def prelabel(model: str, dataset: str, as_json: bool, **options: Any) -> None:
+    """Predict the unlabeled samples of OWNER/DATASET with MODEL, and upload labels with status PRELABELED.
+
+    What anybody has touched is left alone. The same command again goes on after an interruption. The key is in
+    SEGMENTS_API_KEY, another server in SEGMENTS_API_URL.
+    """
+    from labelsync.deploy.prelabel import prelabel as verb
+
+    show(verb(model, dataset=dataset, **options), as_json=as_json, text=_text)
+
+
+def _text(record: PrelabelRecord) -> str:
+    if record.undo:
+        return _undone(record)
+    done = record.outcomes.get("prelabeled", 0)
+    verb = "would be prelabeled" if record.dry_run else "prelabeled"
+    rest = ", ".join(f"{n} {_SAID.get(k, k)}" for k, n in record.outcomes.items() if k != "prelabeled")
+    lines = [f"{amount(done, 'sample')} of {record.dataset} {verb} with {amount(record.annotations, 'annotation')}"]
+    lines += [f"of {record.samples} samples: {rest}"] if rest else []
+    lines += [f"class {old} is drawn as category {new}" for old, new in record.renamed]
+    lines += [f"left unlabeled, without a category: {', '.join(record.undrawn)}"] if record.undrawn else []
+    lines += [f"lost race: {row.name!r}: {row.reason}" for row in record.races]
+    if record.path:
+        lines.append(f"{record.path}: the record; take it back with labelsync prelabel --undo {record.path}")
+    return "\n".join(lines)
+
+
+_SAID = {
+    "there": "prelabeled before",
+    "labeled": "had a label",
+    "touched": "touched meanwhile",
+    "lost": "lost to somebody who wrote in the same moment",
+    "empty": "without any class",
+    "left": "beyond the limit",
+    "gone": "without a label already",
+}
+
+
+def _undone(record: PrelabelRecord) -> str:
+    done = record.outcomes.get("undone", 0)
+    verb = "would be taken back" if record.dry_run else "taken back"
+    rest = ", ".join(f"{n} {_SAID.get(k, k)}" for k, n in record.outcomes.items() if k != "undone")
+    lines = [f"{amount(done, 'label')} of {record.dataset} {verb}" + (f"; {rest}" if rest else "")]
+    lines += [f"lost race: {row.name!r}: {row.reason}" for row in record.races]
+    return "\n".join(lines)

@@ -1,0 +1,201 @@
+"""`prelabel`: a model's predictions as the first draft of labels on Segments.ai, for people to correct."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from labelsync import store
+from labelsync.deploy.categories import place
+from labelsync.deploy.drafting import Job, draft
+from labelsync.deploy.journal import RECORD, Past, opened, read
+from labelsync.deploy.undo import undo_prelabels
+from labelsync.deploy.writing import is_free, settle
+from labelsync.errors import OptionError, OutputExists, SamplesFailed
+from labelsync.model.segmenter import Segmenter
+from labelsync.model.source import locate
+from labelsync.records.prelabels import PrelabelLedger, PrelabelRecord, PrelabelRow
+from labelsync.records.text import to_json
+from labelsync.release.labeling import PRELABELED, UNLABELED, Labeling, SampleState
+
+LEDGER = "ledger.json"
+
+
+def prelabel(
+    model: str | Path = "",
+    *,
+    dataset: str = "",
+    labelset: str = "ground-truth",
+    limit: int | None = None,
+    min_size: int = 64,
+    out: str | Path | None = None,
+    batch_size: int = 8,
+    device: str | None = None,
+    dry_run: bool = False,
+    undo: str | Path | None = None,
+) -> PrelabelRecord:
+    """Predict the unlabeled samples of a Segments.ai dataset and upload the predictions as PRELABELED labels.
+
+    Each connected part of a class whose category has instances is an annotation of its own, any other class is one
+    annotation. Samples are taken in the order of the labeling queue (priority, then name). What anybody has touched is
+    left alone: the label is read right before and right after each write (see `labelsync.deploy.writing` for what the
+    API leaves open). The same command after an interruption goes on, without doing anything twice.
+
+    Leaves a folder with record.jsonl, which knows every write, and ledger.json, a row for every sample.
+
+    Args:
+        model: a model folder or a Hub id "user/name[@revision]". Only `undo` does without.
+        dataset: "owner/name" on Segments.ai (key in SEGMENTS_API_KEY, server in SEGMENTS_API_URL). Only `undo` does
+            without.
+        labelset: where the labels go.
+        limit: at most so many samples; None = all. What an interrupted run wrote counts.
+        min_size: connected parts under so many pixels get the class they have the longest border with; 0 keeps all.
+        out: folder of the record; None = "prelabels-<dataset>-<digest of the model>" here, so that a model goes on
+            with its own record.
+        batch_size: images run through the model at once.
+        device: "cuda", "cpu", ...; None = a GPU if there is one.
+        dry_run: predict, and write nothing anywhere but images into the cache.
+        undo: take back the labels of this record (the folder, or its record.jsonl) that nobody has touched since.
+
+    Raises:
+        OptionError: a setting or labelset that does not exist.
+        AuthError, ServiceError: no key, one without the right, or no server.
+        ReleaseNotFound, ReleaseFormatError: no such dataset, or one of another task type than segmentation bitmaps.
+        ModelNotFound, ModelError: as `labelsync.Segmenter`.
+        TaxonomyError: the model's classes are not the dataset's categories.
+        OutputExists, OutputLocked: `out` holds something else, or another run writes there.
+        SamplesFailed: of some samples; all others are done, and the ledger says which and why.
+    """
+    if undo is not None:
+        return undo_prelabels(undo, model=str(model), dataset=dataset, dry_run=dry_run)
+    _check(model, dataset, limit=limit, min_size=min_size)
+    files = locate(model)
+    target = Path(out) if out is not None else Path(f"prelabels-{dataset.partition('/')[2]}-{files.digest[:8]}")
+    with ExitStack() as held:
+        platform = held.enter_context(Labeling(labelset))
+        found = platform.dataset(dataset)
+        segmenter = Segmenter(model, device=device, batch_size=batch_size)
+        placement = place(segmenter.labels, found.categories, dataset=dataset)
+        head: dict[str, Any] = {
+            "server": platform.server,
+            "dataset": dataset,
+            "labelset": labelset,
+            "model": str(model),
+        }
+        head |= {"digest": files.digest, "min_size": min_size}
+        past = _past(target, head)
+        journal = None
+        if not dry_run:
+            held.enter_context(store.locked(target))
+            journal = held.enter_context(opened(target / RECORD))
+            past = journal.past
+        job = Job(platform, journal, segmenter, placement, min_size, "" if dry_run else platform.user())
+        ledger = _run(job, past, head, platform.states(dataset), limit)
+        if journal is not None:
+            store.write_text(target / LEDGER, to_json(ledger) + "\n")
+            journal.add("end")
+    record = PrelabelRecord(
+        path="" if dry_run else str(target),
+        dataset=dataset,
+        labelset=labelset,
+        model=str(model),
+        samples=len(ledger.rows),
+        outcomes=ledger.totals,
+        annotations=sum(row.annotations for row in ledger.rows),
+        renamed=placement.renamed,
+        undrawn=placement.undrawn,
+        races=tuple(row for row in ledger.rows if row.outcome == "lost"),
+        dry_run=dry_run,
+    )
+    _refuse_losses(ledger, record)
+    return record
+
+
+def _check(model: str | Path, dataset: str, *, limit: int | None, min_size: int) -> None:
+    if not str(model) or not dataset:
+        raise OptionError("a model and a dataset are needed", hint="labelsync prelabel MODEL owner/dataset")
+    owner, _, name = dataset.partition("/")
+    if not owner or not name or "/" in name or "@" in dataset or {".", ".."} & {owner, name}:
+        raise OptionError(f"{dataset!r} names no dataset", hint="write owner/dataset, without a release")
+    for flag, value, least in (("--limit", limit, 1), ("--min-size", min_size, 0)):
+        if value is not None and value < least:
+            raise OptionError(f"{flag} is {value}, which is out of range", hint=f"give {least} or more")
+
+
+def _past(target: Path, head: Mapping[str, Any]) -> Past:
+    """What the record at `target` says, if it is one of the same model, dataset and settings, or there is none yet."""
+    if not (target / RECORD).is_file():
+        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+            raise OutputExists(f"{target} is not a folder of prelabel", hint="choose another --out")
+        return Past()
+    past = read(target / RECORD)
+    other = [k for k in head if k != "model" and past.head and past.head.get(k) != head[k]]
+    if other:
+        raise OutputExists(
+            f"{target} holds the record of prelabels with another {other[0].replace('digest', 'model')}",
+            hint="choose another --out",
+        )
+    return past
+
+
+def _refuse_losses(ledger: PrelabelLedger, record: PrelabelRecord) -> None:
+    if failed := ledger.failed:
+        done = f"; {record.outcomes.get('prelabeled', 0)} others are prelabeled"
+        raise SamplesFailed(
+            f"{len(failed)} of {len(ledger.rows)} samples failed{'' if record.dry_run else done}",
+            hint="what failed is tried again by the same command"
+            + ("" if record.dry_run else f"; --undo {record.path} takes the others back"),
+            details=[f"{row.name!r}: {row.reason}" for row in (*failed, *record.races)],
+        )
+
+
+# -------------------------------------------------------------------- the samples
+
+
+def _run(
+    job: Job, past: Past, head: Mapping[str, Any], states: Sequence[SampleState], limit: int | None
+) -> PrelabelLedger:
+    """Settle what an interrupted run left open, then predict and write; one row for every sample, in order."""
+    rows = _settle_open(job, past)
+    count = len(states) if limit is None else max(0, limit - past.written_since_end())
+    if job.journal is not None:
+        job.journal.add("run", **head)
+    wrote = {e.uuid for e in past.entries.values() if e.fate == "wrote"}
+    for state in states:
+        if state.uuid not in rows and (row := _left_alone(state, wrote)):
+            rows[state.uuid] = row
+    free = [s for s in states if s.uuid not in rows]
+    rows |= {s.uuid: PrelabelRow(s.uuid, s.name, "left", "beyond the limit") for s in free[count:]}
+    for row in draft(job, free[:count]):
+        rows[row.uuid] = row
+    return PrelabelLedger(tuple(rows[s.uuid] for s in states))
+
+
+def _settle_open(job: Job, past: Past) -> dict[str, PrelabelRow]:
+    """Rows of the labels that may or may not have been written, or taken back, when an earlier run was killed."""
+    rows: dict[str, PrelabelRow] = {}
+    if job.journal is None:
+        return rows
+    for entry in [e for e in past.entries.values() if e.fate in ("writing", "undoing")]:
+        now = job.platform.read(entry.uuid)
+        row = settle(job.journal, entry, now, user=job.user)
+        if row.outcome == "prelabeled":
+            row = replace(row, outcome="there", reason="the interrupted run had written it")
+        if not is_free(now):  # else it is a sample like any other
+            rows[entry.uuid] = row
+    return rows
+
+
+def _left_alone(state: SampleState, wrote: set[str]) -> PrelabelRow | None:
+    """The row of a sample that is not predicted at all."""
+    if state.uuid in wrote:
+        if state.status == PRELABELED:
+            return PrelabelRow(state.uuid, state.name, "there", "by an earlier run", state.status)
+        reason = "its prelabel was deleted" if state.status == UNLABELED else "its prelabel was worked on"
+        return PrelabelRow(state.uuid, state.name, "touched", reason, state.status)
+    if state.status != UNLABELED:
+        return PrelabelRow(state.uuid, state.name, "labeled", f"status {state.status}", state.status)
+    if state.image_url is None:
+        return PrelabelRow(state.uuid, state.name, "failed", "its image has no URL", state.status)
+    return None
