@@ -168,7 +168,8 @@ class EvaluateRecord:
     `intervals` = figure, as gates name it ("mean_iou", "iou.road") -> 95 % bootstrap interval, `resampled` says of
     what; `slices` = slicing -> value -> scores; `boundary_width` = band of the boundary IoU as a share of the diagonal;
     `safety` is None where the classes are none of a sidewalk and no others were grouped; `lacking` = classes that the
-    model does not know, with `--align`.
+    model does not know, with `--align`; `flip`, `scales`, `window` = how images were looked at; `left_out` = images of
+    the split beyond `--limit`.
     """
 
     path: str
@@ -197,6 +198,10 @@ class EvaluateRecord:
     slices: dict[str, dict[str, SliceScores]] = field(default_factory=dict)
     safety: SafetyScores | None = None
     lacking: tuple[str, ...] = ()
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    window: str | None = None
+    left_out: int = 0
     gates: tuple[GateResult, ...] = ()
     unchanged: bool = False
 
