@@ -270,6 +270,9 @@ def test_on_another_machine_classes_and_splits_come_from_the_hub(team):
     second = team.run()
     assert team.splits("v2") == pinned
     assert second["baseline_mean_iou"] is not None, second["stages"]  # the model that is in production there
+    again = team.run()  # what is published now is its own, and it must not stand on that
+    assert {s["outcome"] for s in again["stages"] if s["stage"] != "promote"} <= {"unchanged", "skipped"}, again
+    assert again["baseline_mean_iou"] == second["baseline_mean_iou"]
 
 
 def test_on_another_machine_a_published_round_keeps_its_splits(team):

@@ -151,23 +151,21 @@ def _convert(round: Round) -> StageRun:
 def _previous_dataset(round: Round) -> str | None:
     """The dataset that pins classes and splits: the round before's, or on another machine the published one.
 
-    The published one may be of this very round: the pins are the same, and its rows are taken over. It is chosen once,
-    by its commit: what this round publishes itself must not make it another conversion.
+    That may be of this very round, published from elsewhere: the pins are the same, and its rows are taken over.
     """
     for before in reversed(round.earlier):
         if (Path(before.path) / "dataset" / store.MANIFEST).is_file():
             return str(Path(before.path) / "dataset")
-    if round.record.pinned_by is None:
-        round.keep_pins(_published(round.config.hub.dataset) if round.config.hub.dataset else "")
-    return round.record.pinned_by or None
+    repo = round.config.hub.dataset
+    return None if repo is None else round.found("dataset", repo, lambda: _published_dataset(repo))
 
 
-def _published(repo: str) -> str:
-    """A repo's dataset as "user/name@commit", "" if there is none."""
+def _published_dataset(repo: str) -> str:
+    """The commit of a dataset repo, "" if nothing is in it yet."""
     from labelsync.dataset.source import find_dataset
 
     try:
-        return f"{repo}@{find_dataset(repo).revision}"
+        return find_dataset(repo).revision
     except DatasetNotFound:
         return ""
 
