@@ -154,13 +154,17 @@ def _groups_digest(round: Round) -> str:
 def _without_baseline(round: Round) -> StageRun:
     """Only the gates on the new model itself; those on a difference say nothing yet."""
     plain = [gate for gate in round.config.gates.require if not gate.strip().startswith(("delta.", "baseline."))]
+    out = round.folder / "evaluation"
+    key = store.digest_of([store.read_manifest(out, "evaluate").digest, plain])
+    if same := same_as_before(round, "compare", key, out, "evaluate"):
+        return same
     failed: tuple[str, ...] = ()
     try:
-        _evaluated(round, round.folder / "model", round.folder / "evaluation", gate=plain)
+        _evaluated(round, round.folder / "model", out, gate=plain)
     except GateFailed as e:
         failed = tuple(e.details)
-    run = StageRun("compare", "done", f"no model was published before; {_gates(len(plain), failed)}")
-    round.keep(run, baseline_mean_iou=None, failed_gates=failed)
+    note = f"no model was published before; {_gates(len(plain), failed)}"
+    round.keep(run := StageRun("compare", "done", note, key=key), baseline_mean_iou=None, failed_gates=failed)
     return run
 
 

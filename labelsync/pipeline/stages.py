@@ -226,6 +226,7 @@ def _train(round: Round) -> StageRun:
         "patience": given.patience,
         "report_to": given.report_to,
         "set": given.set,
+        "published_as": _published_as(round),
     }
     begun = out.exists() and any(out.iterdir()) and not (out / store.MANIFEST).is_file()
     forced = "train" in round.forced
@@ -235,6 +236,14 @@ def _train(round: Round) -> StageRun:
         record = train(round.folder / "dataset", overwrite=True, **options)
     note = f"{record.steps} steps, best mean IoU on validation {score(record.mean_iou)} at step {record.best_step}"
     return StageRun("train", "done", note, key=key, path="model", figures={"steps": record.steps})
+
+
+def _published_as(round: Round) -> str | None:
+    """Where the round's dataset is published, for the model's card."""
+    repo, pushed = round.config.hub.dataset, round.record.stage("push-dataset")
+    if repo is None or pushed is None or pushed.outcome not in ("done", "unchanged"):
+        return None
+    return f"{repo}@{round.record.name}"
 
 
 def _digest(round: Round, folder: str, stage: str) -> str:
