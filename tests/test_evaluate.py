@@ -399,6 +399,17 @@ def test_a_perfect_predictor_is_perfect_and_calibrated_alike_in_every_way(
     assert record.expected_calibration_error == pytest.approx(float((1 - sure.astype(float)).mean()), abs=1e-6)
 
 
+def test_a_comparison_of_two_ways_says_so(
+    model: Path, tmp_path: Path, dataset: Callable[..., None], cli: Callable[..., Result]
+) -> None:
+    dataset(drawn_rows(numbered(K)), numbered(K))
+    evaluate(model, dataset="x", out=tmp_path / "plain", device="cpu", resamples=0)
+    evaluate(model, dataset="x", out=tmp_path / "ways", device="cpu", resamples=0, **WAYS)
+    printed = cli("compare", tmp_path / "ways", "--baseline", tmp_path / "plain").stdout
+    assert "looked at otherwise: new --flip --scales 0.5,1 --window 50x60, baseline as it is" in printed
+    assert "otherwise" not in cli("compare", tmp_path / "ways", "--baseline", tmp_path / "ways").stdout
+
+
 def test_what_was_evaluated_before_there_were_other_ways_is_still_the_same() -> None:
     """A fingerprint that changes without a flag would have every team evaluate everything again."""
     settings = module.Settings("test", False, (), (), 0.005, 1000, None, (1.0, 0.4, 0.4))

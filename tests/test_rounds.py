@@ -156,6 +156,8 @@ def test_three_rounds_leave_three_tags_each_and_move_only_their_change(team):
     assert f"| kerb | {iou['new']:.4f} | {iou['baseline']:.4f} | {iou['delta']:+.4f}" in page
     assert "class-1 is now called kerb" in page and "in **production**" in page
     assert f"mean IoU **{third['mean_iou']:.4f}**" in page
+    card = team.hub.files(team.model, "v3", kind="model")["README.md"].decode()
+    assert f"| dataset | [{team.dataset} (v3)]" in card and heads(team, "dataset")["v3"] in card
 
 
 def test_classes_that_the_last_model_lacks_are_told_apart(team):
@@ -204,6 +206,9 @@ def test_a_failed_gate_publishes_the_model_and_leaves_production(team):
     assert found["production"] == found["v1"] != found["v2"]
     status = json.loads(team.cli("status", team.folder / "labelsync.toml", "--json").stdout)
     assert status["production"] == "v1"
+    argv = ("train", team.folder / "rounds/v2/dataset", "--out", team.folder / "out", "--model", team.folder / "start")
+    line = team.cli(*argv, "--recipe", "demo", "--published-as", f"{team.dataset}@v1", code=1).stderr
+    assert f"{team.dataset}@v1 is not the dataset at" in line
     assert [(r["name"], r["production"], r["samples"]) for r in status["rounds"]] == [
         ("v1", True, 20),
         ("v2", False, 20),
@@ -270,6 +275,9 @@ def test_on_another_machine_classes_and_splits_come_from_the_hub(team):
     second = team.run()
     assert team.splits("v2") == pinned
     assert second["baseline_mean_iou"] is not None, second["stages"]  # the model that is in production there
+    again = team.run()  # what is published now is its own, and it must not stand on that
+    assert {s["outcome"] for s in again["stages"] if s["stage"] != "promote"} <= {"unchanged", "skipped"}, again
+    assert again["baseline_mean_iou"] == second["baseline_mean_iou"]
 
 
 def test_on_another_machine_a_published_round_keeps_its_splits(team):

@@ -147,6 +147,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--report-to", "tensorboard,wandb"], {"report_to": ("tensorboard", "wandb")}),
         (["--pictures", "0"], {"pictures": 0}),
         (["--push-to-hub", "acme/seg"], {"push_to_hub": "acme/seg"}),
+        (["--published-as", "acme/walk@v1"], {"published_as": "acme/walk@v1"}),
         (["--set", "bf16=true", "--set", "eval_steps=5"], {"set": ("bf16=true", "eval_steps=5")}),
         (["--cache-images", "kept"], {"cache_images": Path("kept")}),
         (["--image-column", "photo"], {"image_column": "photo"}),

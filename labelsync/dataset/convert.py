@@ -12,6 +12,7 @@ from labelsync import store
 from labelsync.dataset.arrays import schema_of
 from labelsync.dataset.cluster import dask_executor
 from labelsync.dataset.joined import open_releases
+from labelsync.dataset.layout import in_place
 from labelsync.dataset.made import README, Made, summary_of, write_texts
 from labelsync.dataset.metadata_file import METADATA
 from labelsync.dataset.place import PARTS, Place, Stage, finished, is_whole, place_of
@@ -198,7 +199,7 @@ def _shards(plan: Plan, rules: Rules, data: str, names: dict[str, str]) -> list[
             folder=data,
             split=split,
             path=path,
-            samples=part,
+            samples=in_place(part, old[path].index if path in old else None),
             labels=rules.labels,
             schema=schema,
             names={s.uuid: names[s.uuid] for s in part} if names else None,

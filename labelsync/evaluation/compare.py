@@ -105,6 +105,7 @@ def compare(
         newly_failed=failed,
         newly_fixed=fixed,
         resampled=resampled(groups, unit, resamples=resamples),
+        seen=_seen(*sides),
     )
     results = check_gates(stated, _gate_figures(record))
     record = replace(record, gates=results)
@@ -186,6 +187,22 @@ def _incomparable(new: Side, old: Side) -> set[str]:
     if not all(meanings) or _meant_differently(*meanings) or settings[0]["near_field"] != settings[1]["near_field"]:
         skipped.add("safety")
     return skipped
+
+
+def _seen(new: Side, old: Side) -> dict[str, str]:
+    """How each model looked at the images, as flags; nothing where both did alike."""
+
+    def flags(side: Side) -> str:
+        ways = side.settings.get("ways")  # not stated: the whole image once
+        if ways is None:
+            return "as it is"
+        parts = ["--flip"] if ways["flip"] else []
+        parts += [f"--scales {','.join(f'{s:g}' for s in ways['scales'])}"] if ways["scales"] != [1.0] else []
+        parts += [f"--window {'x'.join(map(str, ways['window']))}"] if ways["window"] else []
+        return " ".join(parts)
+
+    seen = {"new": flags(new), "baseline": flags(old)}
+    return seen if seen["new"] != seen["baseline"] else {}
 
 
 def _meant_differently(new: Mapping[str, list[str]], old: Mapping[str, list[str]]) -> bool:

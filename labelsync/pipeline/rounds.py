@@ -16,6 +16,7 @@ rounds/production.json        the rounds whose models were in production, the la
 
 import json
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,17 @@ class Round:
         self.record = replace(self.record, stages=(*stages, run), **facts)
         write_round(self.record)
 
-    def keep_pins(self, dataset: str) -> None:
-        """Put the dataset that pins classes and splits into the record, and the record on disk."""
-        self.record = replace(self.record, pinned_by=dataset)
-        write_round(self.record)
+    def found(self, kind: str, repo: str, commit: Callable[[], str]) -> str | None:
+        """ "user/name@commit" of what was published when this round first asked, None where nothing was.
+
+        Its own publication comes later, and a run that is gone on with must not stand on that. `commit` asks the Hub,
+        "" = there is nothing.
+        """
+        if not self.record.found.get(kind, "").startswith(f"{repo}@"):
+            self.record = replace(self.record, found=self.record.found | {kind: f"{repo}@{commit()}"})
+            write_round(self.record)
+        name = self.record.found[kind]
+        return None if name.endswith("@") else name
 
 
 def rounds_folder(config: Config) -> Path:

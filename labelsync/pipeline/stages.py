@@ -151,23 +151,21 @@ def _convert(round: Round) -> StageRun:
 def _previous_dataset(round: Round) -> str | None:
     """The dataset that pins classes and splits: the round before's, or on another machine the published one.
 
-    The published one may be of this very round: the pins are the same, and its rows are taken over. It is chosen once,
-    by its commit: what this round publishes itself must not make it another conversion.
+    That may be of this very round, published from elsewhere: the pins are the same, and its rows are taken over.
     """
     for before in reversed(round.earlier):
         if (Path(before.path) / "dataset" / store.MANIFEST).is_file():
             return str(Path(before.path) / "dataset")
-    if round.record.pinned_by is None:
-        round.keep_pins(_published(round.config.hub.dataset) if round.config.hub.dataset else "")
-    return round.record.pinned_by or None
+    repo = round.config.hub.dataset
+    return None if repo is None else round.found("dataset", repo, lambda: _published_dataset(repo))
 
 
-def _published(repo: str) -> str:
-    """A repo's dataset as "user/name@commit", "" if there is none."""
+def _published_dataset(repo: str) -> str:
+    """The commit of a dataset repo, "" if nothing is in it yet."""
     from labelsync.dataset.source import find_dataset
 
     try:
-        return f"{repo}@{find_dataset(repo).revision}"
+        return find_dataset(repo).revision
     except DatasetNotFound:
         return ""
 
@@ -228,6 +226,7 @@ def _train(round: Round) -> StageRun:
         "patience": given.patience,
         "report_to": given.report_to,
         "set": given.set,
+        "published_as": _published_as(round),
     }
     begun = out.exists() and any(out.iterdir()) and not (out / store.MANIFEST).is_file()
     forced = "train" in round.forced
@@ -237,6 +236,14 @@ def _train(round: Round) -> StageRun:
         record = train(round.folder / "dataset", overwrite=True, **options)
     note = f"{record.steps} steps, best mean IoU on validation {score(record.mean_iou)} at step {record.best_step}"
     return StageRun("train", "done", note, key=key, path="model", figures={"steps": record.steps})
+
+
+def _published_as(round: Round) -> str | None:
+    """Where the round's dataset is published, for the model's card."""
+    repo, pushed = round.config.hub.dataset, round.record.stage("push-dataset")
+    if repo is None or pushed is None or pushed.outcome not in ("done", "unchanged"):
+        return None
+    return f"{repo}@{round.record.name}"
 
 
 def _digest(round: Round, folder: str, stage: str) -> str:

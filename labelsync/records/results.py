@@ -79,7 +79,8 @@ class PushRecord:
     """`push`: one commit and a tag, or what they would be (`dry_run`).
 
     `commit` = the one that holds all of it, "" in a dry run that would make one. `files` = path -> what becomes of it;
-    `added` counts the new and the changed, `uploaded` = their bytes. `unchanged` = nothing to send or delete.
+    `added` counts the new and the changed, `uploaded` = their bytes, of which Xet sends those that the Hub has not yet.
+    `unchanged` = nothing to send or delete.
     `request` = page of the pull request that waits to be merged. `rows` per split and `decoded` images were read back.
     """
 
