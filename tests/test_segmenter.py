@@ -1,5 +1,6 @@
 import io
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from labelsync.model import winner
 from labelsync.model.load import load_model, new_model, save_model
 from labelsync.model.precision import pick_precision
 from labelsync.model.preprocess import resize
-from labelsync.model.segformer import logits_of
+from labelsync.model.segformer import logits_of, quicken
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.winner import winning_output
 from labelsync.pixels.image import encode_png
@@ -302,6 +303,30 @@ def test_the_reordered_head_gives_the_outputs_of_the_model(tmp_path: Path, outpu
             found = logits_of(loaded.model.float(), pixels)
             assert found.shape == expected.shape
             assert torch.allclose(found.double(), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_the_reordered_head_learns_what_the_model_learns(tmp_path: Path) -> None:
+    config = tiny_segformer(tmp_path / "config", 5)
+    plain, quick = (loud(new_model(config, numbered(5), image_size=HW, seed=0)).model.double().train() for _ in "ab")
+    quicken(quick)
+    pixels = torch.randn(3, 3, *HW, generator=torch.Generator().manual_seed(0)).double()
+    for model in (plain, quick):
+        torch.manual_seed(0)
+        outputs = model(pixel_values=pixels).logits
+        (outputs * torch.linspace(-1, 1, outputs.numel(), dtype=torch.float64).view_as(outputs)).mean().backward()
+    assert torch.allclose(quick(pixel_values=pixels).logits, plain(pixel_values=pixels).logits, rtol=1e-9, atol=1e-12)
+    of_plain = dict(plain.named_parameters())
+    for name, parameter in quick.named_parameters():
+        assert torch.allclose(parameter.grad, of_plain[name].grad, rtol=1e-6, atol=1e-12), name
+    for name, buffer in quick.named_buffers():  # the batch's statistics
+        assert torch.allclose(buffer, dict(plain.named_buffers())[name]), name
+    assert quick.state_dict().keys() == plain.state_dict().keys()
+    twin = deepcopy(quick)
+    with torch.no_grad():
+        twin.decode_head.linear_fuse.weight.zero_()
+    assert not torch.equal(
+        twin(pixel_values=pixels).logits, quick(pixel_values=pixels).logits
+    )  # not the first's weights
 
 
 @pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a != "segformer"])
