@@ -46,7 +46,7 @@ class Theme:
     bad: str
 
 
-LIGHT = Theme("#1b2330", "#566072", "#dde2ea", "#ffffff", "#2457c5", "#b4540a", "#1a7f4b", "#c0272d")
+LIGHT = Theme("#1b2330", "#566072", "#dde2ea", "#ffffff", "#2457c5", "#b4540a", "#15703f", "#c0272d")
 DARK = Theme("#e8ebf1", "#a3adbd", "#394252", "#171c26", "#7fb0ff", "#ffb366", "#5fd49a", "#ff8a84")
 
 
@@ -89,8 +89,8 @@ def bars(rows: Sequence[Bar], *, axis: str, alt: str) -> Chart:
         _intervals(axes, [(i, row.value, row.interval) for i, row in enumerate(rows)], theme.ink, around=theme.paper)
         before = [(row.before, i) for i, row in enumerate(rows) if row.before is not None]
         if before:
-            axes.plot(*zip(*before, strict=True), "D", color=theme.paper, markeredgecolor=theme.ink, markersize=5, clip_on=False,
-                      label="baseline")  # fmt: skip
+            style: dict[str, Any] = {"color": theme.paper, "markeredgecolor": theme.ink, "markersize": 5}
+            axes.plot(*zip(*before, strict=True), "D", label="baseline", clip_on=False, **style)
             _legend(axes)
         axes.set_xlim(0, 1)
         axes.set_xlabel(axis)

@@ -39,7 +39,7 @@ EVALUATIONS = ("eval_strategy=steps", "eval_steps=0.1", "save_strategy=steps", "
 
 
 def demo(*, out: str | Path = Path("labelsync-demo"), seed: int = 0, overwrite: bool = False) -> DemoRecord:
-    """Draw a labeling round of street scenes, then pull, convert, train, evaluate, report and predict as for a real one.
+    """Draw a labeling round of street scenes; pull, convert, train, evaluate, report and predict as for a real one.
 
     Offline and without a GPU, in two or three minutes on two cores. Leaves scenes/ (the drawn release), release/,
     dataset/, start/ (the model's config), model/, evaluation/, report.html and predictions/ in `out`, and demo.json,

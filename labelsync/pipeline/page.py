@@ -11,11 +11,8 @@ PAGE = "report.html"
 
 
 def write_page(round: Round) -> None:
-    """Write report.html into the round's folder, once the round is compared; nothing is drawn where nothing changed."""
+    """Write report.html into the folder of a round that was compared; nothing is drawn where nothing has changed."""
     folder = Path(round.record.path)
-    stage = round.record.stage("compare")
-    if stage is None or stage.outcome not in ("done", "unchanged"):
-        return
     from labelsync.evaluation.report import report
 
     compared = round.record.baseline_mean_iou is not None and (folder / "baseline" / store.MANIFEST).is_file()

@@ -62,7 +62,7 @@ def run(
             _run_stage(round, name)
         if read.report.summary and not dry_run:
             write_summary(round.record)
-        if read.report.html and not dry_run:
+        if read.report.html and "compare" in names and not dry_run:
             write_page(round)
     failed = () if dry_run else round.record.failed_gates
     if failed:
