@@ -121,6 +121,7 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--revision", "staging"], {"revision": "staging"}),
         (["--create-pr"], {"create_pr": True}),
         (["--license", "cc-by-4.0"], {"license": "cc-by-4.0"}),
+        (["--evaluation", "e"], {"evaluation": Path("e")}),
         (["--message", "Round two"], {"message": "Round two"}),
         (["--dry-run"], {"dry_run": True}),
     ],
