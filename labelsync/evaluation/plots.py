@@ -231,7 +231,7 @@ def _rows_axes(figure: Figure, names: Sequence[str]) -> Axes:
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=True, axis="x")
-    axes.tick_params(axis="y", length=0)
+    axes.tick_params(axis="y", length=0, pad=8)
     return axes
 
 

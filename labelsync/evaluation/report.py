@@ -54,7 +54,7 @@ def report(
         gate: thresholds as "mean_iou >= 0.55", or against a baseline "delta.mean_iou >= -0.01".
         gates: a TOML file with more of them, gates = ["mean_iou >= 0.55", ..].
         out: the file to write.
-        overwrite: replace another file at `out`.
+        overwrite: write the file, whatever lies at `out`.
 
     Raises:
         DatasetNotFound: a folder that is no finished evaluation, or no such dataset.
@@ -70,7 +70,7 @@ def report(
     results = check_gates(read_gates(gate, gates), figures)
     made = replace(made, record=replace(made.record, gates=results))
     key = _key(made)
-    unchanged = out.is_file() and key_of(_head(out)) == key
+    unchanged = not overwrite and out.is_file() and key_of(_head(out)) == key
     if not unchanged:
         if out.exists() and not (overwrite and out.is_file()):
             raise OutputExists(f"{out} exists", hint="choose another --out or pass --overwrite")

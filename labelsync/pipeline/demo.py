@@ -92,9 +92,7 @@ def _run(out: Path, *, seed: int) -> DemoRecord:
     with clock.stage("report"):
         from labelsync.evaluation.report import report
 
-        reported = report(
-            out / "evaluation", run=out / "model", dataset=out / "dataset", out=out / "report.html", overwrite=True
-        )
+        reported = report(out / "evaluation", run=out / "model", dataset=out / "dataset", out=out / "report.html")
     with clock.stage("predict"):
         from labelsync.deploy.predict import predict
 
