@@ -54,7 +54,7 @@ class Reported:
     def all(self) -> dict[str, Any]:
         """What makes every section of a report."""
         export = self.root / "export.json"
-        export.write_text(json.dumps({"latency": {"cpu": {"p50_ms": 12.5, "p95_ms": 20.25}}}))
+        export.write_text(json.dumps({"latency": {"onnx": {"p50_ms": 12.5, "p95_ms": 20.25}}, "device": "cpu"}))
         gates = ["mean_iou >= 0.0", "delta.mean_iou >= -1"]
         return {"baseline": self.baseline, "run": self.run, "dataset": self.data, "export": export, "gate": gates}
 

@@ -20,7 +20,7 @@ from labelsync.errors import DatasetError, DatasetNotFound, GateFailed, ModelNot
 from labelsync.evaluation import plots, worst
 from labelsync.evaluation.cases import colored, errors, worst_cases
 from labelsync.evaluation.course import spread
-from labelsync.evaluation.latency import Latency, read_latency
+from labelsync.evaluation.latency import Export, Latency, read_export
 from labelsync.evaluation.page import key_of, share, signed
 from labelsync.evaluation.report import report
 from labelsync.evaluation.sections import Shown, plain
@@ -111,8 +111,11 @@ def test_a_run_or_dataset_of_something_else_is_told(world: Reported, tmp_path: P
     assert "not the one of the evaluated model" in text
     assert "not the one that was evaluated on" not in text
     (run / "manifest.json").unlink()
-    text = Path(report(world.evaluation, run=run, out=tmp_path / "s.html").path).read_text()
+    export = tmp_path / "export.json"
+    export.write_text(json.dumps({"p50_ms": 1, "p95_ms": 2, "model_digest": "0" * 64}))
+    text = Path(report(world.evaluation, run=run, export=export, out=tmp_path / "s.html").path).read_text()
     assert "The run is not finished" in text
+    assert "latency shown here is not that of the evaluated model" in text
 
 
 def test_an_evaluation_of_old_is_reported_with_the_pictures_it_has(world: Reported, tmp_path: Path) -> None:
@@ -280,15 +283,19 @@ def test_latency_is_found_wherever_it_stands(tmp_path: Path) -> None:
     file.write_text(
         json.dumps({"latency": [{"provider": "CPU", "threads": 2, "p50_ms": 3, "p95_ms": 4.5}], "p50": "x"})
     )
-    assert read_latency(file) == (Latency("latency, CPU, 2 threads", 3.0, 4.5),)
+    assert read_export(file) == Export((Latency("CPU, 2 threads", 3.0, 4.5),))
     file.write_text(json.dumps({"onnx_p50_ms": 1, "onnx_p95_ms": 2}))
-    assert read_latency(file) == (Latency("onnx", 1.0, 2.0),)
+    assert read_export(file) == Export((Latency("onnx", 1.0, 2.0),))
+    times = {"onnx": {"p50_ms": 1.0, "p95_ms": 2.0, "images_per_second": 9.0}}
+    file.write_text(json.dumps({"latency": times, "model_digest": "abc", "bytes": 2000, "agreement": 0.999, "runs": 5}))
+    facts = {"runs": "5", "agreement": "0.999", "bytes": "2,000"}
+    assert read_export(file) == Export((Latency("onnx", 1.0, 2.0),), facts, "abc")
     for text in ("[", "{}", '{"p50": 1}'):
         file.write_text(text)
         with pytest.raises(OptionError):
-            read_latency(file)
+            read_export(file)
     with pytest.raises(OptionError):
-        read_latency(tmp_path / "none.json")
+        read_export(tmp_path / "none.json")
 
 
 def test_better_is_said_only_where_the_interval_is_clear() -> None:

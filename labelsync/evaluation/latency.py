@@ -1,7 +1,7 @@
 """Latency for a report, out of the record that an export left."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,20 @@ class Latency:
     p95: float
 
 
-def read_latency(path: str | Path) -> tuple[Latency, ...]:
-    """Every pair of p50 and p95 in a JSON file, named by where it stands in it.
+@dataclass(frozen=True)
+class Export:
+    """What an export measured: `facts` = what is said about it -> how it reads; `model_digest` "" = not said."""
+
+    latency: tuple[Latency, ...]
+    facts: dict[str, str] = field(default_factory=dict)
+    model_digest: str = ""
+
+
+_FACTS = ("precision", "device", "threads", "runs", "batch_size", "measured_on", "agreement", "tolerance", "bytes")
+
+
+def read_export(path: str | Path) -> Export:
+    """Every pair of p50 and p95 in a JSON file, named by where it stands in it, and what else it says on top.
 
     Raises:
         OptionError: no such file, no JSON, or nothing measured in it.
@@ -33,7 +45,10 @@ def read_latency(path: str | Path) -> tuple[Latency, ...]:
     rows = tuple(_measured(found, ()))
     if not rows:
         raise OptionError(f"--export {path} has no p50 and p95", hint=hint)
-    return rows
+    top = found if isinstance(found, dict) else {}
+    said = {name: top[name] for name in _FACTS if isinstance(top.get(name), str | int | float) and top[name] != ""}
+    facts = {name.replace("_", " "): f"{v:,}" if isinstance(v, int) else str(v) for name, v in said.items()}
+    return Export(rows, facts, str(top.get("model_digest", "")))
 
 
 def _measured(value: Any, trail: tuple[str, ...]) -> list[Latency]:
@@ -55,5 +70,9 @@ def _name(beside: dict[str, Any], trail: tuple[str, ...], key: str) -> str:
     said += [f"{beside['threads']} threads"] if isinstance(beside.get("threads"), int) else []
     own = key.replace("p50", "").replace("_ms", "").strip("_. ")
     return ", ".join(
-        [*(part.replace("_", " ") for part in trail if not part.isdigit()), *said, *([own] if own else [])]
+        [
+            *(part.replace("_", " ") for part in trail if not part.isdigit() and part != "latency"),
+            *said,
+            *([own] if own else []),
+        ]
     )

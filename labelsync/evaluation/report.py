@@ -15,7 +15,7 @@ from labelsync.evaluation.compare import Side, compare, gate_figures, read_side
 from labelsync.evaluation.course import Course, course_files, read_course, require_run
 from labelsync.evaluation.folder import figures_of, read_evaluation, read_record
 from labelsync.evaluation.gates import check_gates, read_gates, require_gates
-from labelsync.evaluation.latency import read_latency
+from labelsync.evaluation.latency import Export, read_export
 from labelsync.evaluation.page import key_of, render
 from labelsync.records.results import EvaluateRecord, ReportRecord
 from labelsync.records.scores import CompareRecord
@@ -99,7 +99,7 @@ class Sources:
     compared: CompareRecord | None
     run: Path | None
     dataset: DatasetFiles | None
-    export: Path | None
+    export: Export | None
 
 
 def _sources(
@@ -126,7 +126,7 @@ def _sources(
         compared=compared,
         run=None if run is None else require_run(Path(run)),
         dataset=None if dataset is None else find_dataset(dataset),
-        export=None if export is None else Path(export),
+        export=None if export is None else read_export(export),
     )
 
 
@@ -142,7 +142,7 @@ def _key(made: Sources) -> str:
             "left out": {what: list(names) for what, names in made.compared.left_out.items()} if made.compared else {},
             "run": course_files(made.run) if made.run else [],
             "dataset": [dataset.name, dataset.manifest.digest, dataset.revision] if dataset else [],
-            "latency": [asdict(row) for row in read_latency(made.export)] if made.export else [],
+            "export": asdict(made.export) if made.export else {},
             "versions": _versions(),
         }
     )
@@ -202,7 +202,7 @@ def _context(made: Sources) -> dict[str, Any]:
         "case_named": {case.name: case.rank for case in cases},
         "error_colors": {"wrong": WRONG, "dangerous": DANGEROUS, "unscored": UNSCORED},
         "course": course,
-        "latency": read_latency(made.export) if made.export else (),
+        "export": made.export,
         "dataset": made.dataset,
         "dataset_summary": made.dataset.manifest.summary if made.dataset else {},
         "manifest": made.manifest,
@@ -229,6 +229,8 @@ def _notes(made: Sources, course: Course | None) -> list[str]:
         notes.append("The run shown here is not the one of the evaluated model: their digests differ.")
     if made.dataset and made.dataset.manifest.digest != made.about.get("dataset_digest"):
         notes.append("The dataset shown here is not the one that was evaluated on: their digests differ.")
+    if made.export and made.export.model_digest not in ("", made.about.get("model_digest")):
+        notes.append("The latency shown here is not that of the evaluated model: their digests differ.")
     if made.record.lacking:
         notes.append(f"Classes that the model does not know and can only miss: {', '.join(made.record.lacking)}.")
     if made.compared:
