@@ -118,6 +118,17 @@ def test_a_run_or_dataset_of_something_else_is_told(world: Reported, tmp_path: P
     assert "latency shown here is not that of the evaluated model" in text
 
 
+def test_a_part_of_the_split_and_another_way_of_looking_are_told(world: Reported, tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    data = {"dataset": world.data, "out": part, "device": "cpu", "groups": world.root / "groups.toml"}
+    labelsync.evaluate(world.run, limit=5, flip=True, **data)
+    text = Path(report(part, baseline=world.baseline, on_common=True, out=tmp_path / "r.html").path).read_text()
+    images = len((world.evaluation / "images.jsonl").read_text().splitlines())
+    assert f"Only a part of the split was scored: {images - 5} of its images were left out." in text
+    assert "did not look at the images in the same way: new --flip, baseline as it is" in text
+    assert "Left out of the comparison, samples only in the baseline" in text
+
+
 def test_an_evaluation_of_old_is_reported_with_the_pictures_it_has(world: Reported, tmp_path: Path) -> None:
     old = shutil.copytree(world.evaluation, tmp_path / "old")
     shutil.rmtree(old / "worst/parts")

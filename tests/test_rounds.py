@@ -165,7 +165,7 @@ def test_three_rounds_leave_three_tags_each_and_move_only_their_change(team):
     report = (team.folder / "rounds/v3/report.html").read_text()
     assert "The gate is met" in report and f'<dd class="value">{third["mean_iou"]:.3f}</dd>' in report
     assert "Changes since the baseline" in report and "What the model saw while it learned" in report
-    assert "## Scores on the test split" in card and "split: test" in card
+    assert "## Scores on the test split" in card and f"images of {team.dataset}@v3" in card
 
 
 def test_classes_that_the_last_model_lacks_are_told_apart(team):

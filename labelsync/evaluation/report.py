@@ -233,6 +233,11 @@ def _notes(made: Sources, course: Course | None) -> list[str]:
         notes.append("The latency shown here is not that of the evaluated model: their digests differ.")
     if made.record.lacking:
         notes.append(f"Classes that the model does not know and can only miss: {', '.join(made.record.lacking)}.")
+    if left_out := made.about.get("left_out"):
+        notes.append(f"Only a part of the split was scored: {left_out} of its images were left out.")
+    if made.compared and made.compared.seen:
+        ways = ", ".join(f"{side} {how}" for side, how in made.compared.seen.items())
+        notes.append(f"The two models did not look at the images in the same way: {ways}.")
     if made.compared:
         notes += [
             f"Left out of the comparison, {what}: {', '.join(names[:5])}{' and more' if len(names) > 5 else ''}."

@@ -52,6 +52,9 @@ def read_scores(folder: Path, model: Manifest) -> dict[str, Any]:
         raise DatasetError(f"{EVALUATION} of {folder} was changed since it was written", hint="evaluate again")
     if manifest.inputs.get("model") != model.digest:
         raise ModelError(f"{folder} is the evaluation of another model", hint="evaluate the one that is pushed")
+    if manifest.inputs.get("dataset") == model.inputs.get("dataset"):  # where it is published, if the card knows
+        found["dataset"] = model.summary.get("dataset") or found["dataset"]
+        found["dataset_revision"] = model.summary.get("revision") or found.get("dataset_revision")
     return found
 
 
