@@ -221,6 +221,18 @@ class VideoScores:
 
 
 @dataclass(frozen=True)
+class ReportRecord:
+    """`report`: one HTML file, its size and its sha256."""
+
+    path: str
+    evaluation: str
+    bytes: int
+    digest: str
+    gates: tuple[GateResult, ...] = ()
+    unchanged: bool = False
+
+
+@dataclass(frozen=True)
 class PredictRecord:
     """`predict`: bitmaps and overlays of `images` images and frames; `failed` = file -> reason.
 
@@ -248,5 +260,6 @@ class DemoRecord:
     convert: ConvertRecord
     train: TrainRecord
     evaluate: EvaluateRecord
+    report: ReportRecord
     predict: PredictRecord
     seconds: dict[str, float]
