@@ -28,6 +28,7 @@ _PUBLIC = {
     "MeanIoU": "labelsync.evaluation.metric",
     "Segmenter": "labelsync.model.segmenter",
     "predict": "labelsync.deploy.predict",
+    "export": "labelsync.deploy.export",
     "prelabel": "labelsync.deploy.prelabel",
     "init": "labelsync.pipeline.config",
     "run": "labelsync.pipeline.run",

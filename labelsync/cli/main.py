@@ -11,6 +11,7 @@ from labelsync.cli.create import add_images, create, create_release
 from labelsync.cli.demo import demo
 from labelsync.cli.diff import diff
 from labelsync.cli.evaluate import evaluate
+from labelsync.cli.export import export
 from labelsync.cli.predict import predict
 from labelsync.cli.prelabel import prelabel
 from labelsync.cli.pull import pull
@@ -33,7 +34,8 @@ def main() -> None:
 
 for command in (
     *(create, add_images, create_release),
-    *(pull, diff, convert, check, push, verify, show_recipe, train, evaluate, compare, report, predict, prelabel),
+    *(pull, diff, convert, check, push, verify, show_recipe, train, evaluate, compare, report),
+    *(predict, export, prelabel),
     *(init, run, status, promote, rollback),
     *(cache, demo),
 ):

@@ -67,7 +67,7 @@ def evaluate(
     every image, see `labelsync.evaluation.tally`) and worst/ (pictures of the images with the lowest mean IoU).
 
     Args:
-        model: a model folder or a Hub id "user/name[@revision]".
+        model: a model folder, a Hub id "user/name[@revision]", or an .onnx file of `export`.
         dataset: a dataset folder or a Hub id; a foreign one will do, as `load` reads it.
         split: name of the split.
         out: folder to leave; None = ./<model>-<split>-evaluation.
