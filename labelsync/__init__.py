@@ -24,6 +24,7 @@ _PUBLIC = {
     "train": "labelsync.training.finetune",
     "evaluate": "labelsync.evaluation.evaluate",
     "compare": "labelsync.evaluation.compare",
+    "report": "labelsync.evaluation.report",
     "MeanIoU": "labelsync.evaluation.metric",
     "Segmenter": "labelsync.model.segmenter",
     "predict": "labelsync.deploy.predict",

@@ -226,7 +226,7 @@ def test_the_folder_says_what_was_scored_and_how_every_image_did(
             pooled[:, int(disk_id) - 1] += values
     assert pooled[0].sum() / pooled[2].sum() == pytest.approx(record.overall_accuracy, abs=1e-12)
 
-    worst = sorted(p.name for p in (out / "worst").iterdir())
+    worst = sorted(p.name for p in (out / "worst").glob("*.png"))
     ranked = sorted(images[:-1], key=lambda i: i["mean_iou"])
     assert worst == [f"{n:02d}-{i['name'].replace(' ', '_')}" for n, i in enumerate(ranked[:6], 1)]
     width = decode_image((out / "worst" / worst[0]).read_bytes()).shape[1]

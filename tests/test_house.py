@@ -40,7 +40,9 @@ VENDORS = {
     "datasets": "dataset",
     "distributed": "dataset/cluster",
     "pyarrow": "dataset hub",
-    "jinja2": "dataset hub training",
+    "jinja2": "dataset hub evaluation training",
+    "markupsafe": "evaluation/page",
+    "matplotlib": "evaluation/plots",
     "huggingface_hub": "dataset hub model training",
     "torch": "model evaluation training deploy",
     "torchvision": "model training",
@@ -58,7 +60,7 @@ HUB_WRITES = re.compile(
 )
 
 HEAVY = """
-    torch torchvision transformers datasets pyarrow fsspec distributed segments huggingface_hub evaluate av
+    torch torchvision transformers datasets pyarrow fsspec distributed segments huggingface_hub evaluate matplotlib av
 """.split()  # noqa: SIM905 - as above
 
 

@@ -37,6 +37,8 @@ image_size = "32"
 set = ["max_steps=2"]
 [gates]
 require = ["mean_iou >= 0.0"]
+[report]
+html = false
 """
 
 
@@ -136,6 +138,8 @@ def test_three_rounds_leave_three_tags_each_and_move_only_their_change(team):
     fetched = [r.path for r in team.platform.log if r.path.endswith((".png", ".jpg"))]
     assert [p.rpartition("/")[2] for p in fetched] == ["redrawn-3.png"]
     team.label("v3", rename)
+    assert not (team.folder / "rounds/v2/report.html").exists()
+    team.edit("html = false", "html = true")
     third = team.run()
     assert (second["previous"], third["previous"], third["number"]) == ("v1", "v2", 3)
     assert tags(team, "dataset") == {"main", "v1", "v2", "v3"}
@@ -158,6 +162,10 @@ def test_three_rounds_leave_three_tags_each_and_move_only_their_change(team):
     assert f"mean IoU **{third['mean_iou']:.4f}**" in page
     card = team.hub.files(team.model, "v3", kind="model")["README.md"].decode()
     assert f"| dataset | [{team.dataset} (v3)]" in card and heads(team, "dataset")["v3"] in card
+    report = (team.folder / "rounds/v3/report.html").read_text()
+    assert "The gate is met" in report and f'<dd class="value">{third["mean_iou"]:.3f}</dd>' in report
+    assert "Changes since the baseline" in report and "What the model saw while it learned" in report
+    assert "## Scores on the test split" in card and f"images of {team.dataset}@v3" in card
 
 
 def test_classes_that_the_last_model_lacks_are_told_apart(team):
@@ -178,8 +186,10 @@ def test_classes_that_the_last_model_lacks_are_told_apart(team):
 
 
 def test_a_second_run_does_nothing(team):
+    team.edit("html = false", "html = true")
     team.label("v1")
     team.run()
+    assert (team.folder / "rounds/v1/report.html").is_file()
     found = heads(team), heads(team, "dataset")
     before = {
         p: p.stat().st_mtime_ns for p in (team.folder / "rounds").rglob("*") if p.is_file() and p.name != "round.json"

@@ -15,8 +15,9 @@ from PIL import Image
 from labelsync.errors import ModelError, OptionError
 from labelsync.model.load import LoadedModel, new_model, save_model
 from labelsync.model.preprocess import normalize, resize
-from labelsync.model.segmenter import Segmenter, winner_and_confidence
+from labelsync.model.segmenter import Segmenter
 from labelsync.model.ways import Canvas, Grid, Ways, pick_of_mean, read_ways, scaled, window_starts
+from labelsync.model.winner import winner_and_confidence
 from tests.models import ARCHITECTURES, loud, numbered, tiny_config, tiny_segformer
 
 HW = (64, 96)

@@ -15,6 +15,7 @@ from labelsync.cli.predict import predict
 from labelsync.cli.prelabel import prelabel
 from labelsync.cli.pull import pull
 from labelsync.cli.push import push
+from labelsync.cli.report import report
 from labelsync.cli.rounds import init, promote, rollback, run, status
 from labelsync.cli.show_recipe import show_recipe
 from labelsync.cli.train import train
@@ -32,7 +33,7 @@ def main() -> None:
 
 for command in (
     *(create, add_images, create_release),
-    *(pull, diff, convert, check, push, verify, show_recipe, train, evaluate, compare, predict, prelabel),
+    *(pull, diff, convert, check, push, verify, show_recipe, train, evaluate, compare, report, predict, prelabel),
     *(init, run, status, promote, rollback),
     *(cache, demo),
 ):

@@ -19,6 +19,9 @@ from labelsync.records.results import PushRecord
 @click.option("--revision", default="main", show_default=True, metavar="BRANCH", help="Made if it is missing.")
 @click.option("--create-pr", is_flag=True, help="Leave a pull request for others to merge; no tag.")
 @click.option("--license", metavar="NAME", help="Licence for the card's metadata, e.g. cc-by-4.0.")
+@click.option(
+    "--evaluation", type=click.Path(path_type=Path), help="The model's evaluation folder: its scores go into the card."
+)
 @click.option("--message", help="First line of the commit; default: release and digest.")
 @click.option("--dry-run", is_flag=True, help="Tell what would be sent and deleted; change nothing.")
 @json_option

@@ -107,7 +107,7 @@ def compare(
         resampled=resampled(groups, unit, resamples=resamples),
         seen=_seen(*sides),
     )
-    results = check_gates(stated, _gate_figures(record))
+    results = check_gates(stated, gate_figures(record))
     record = replace(record, gates=results)
     require_gates(results, record)
     return record
@@ -244,7 +244,7 @@ def _slices(tally: Tally, new: Figures, old: Figures, *, resamples: int) -> dict
     }
 
 
-def _gate_figures(record: CompareRecord) -> dict[str, float | None]:
+def gate_figures(record: CompareRecord) -> dict[str, float | None]:
     """What gates know: "mean_iou" of the new evaluation, "baseline.mean_iou", "delta.mean_iou", and of slices."""
     tables = {"": record.figures}
     tables |= {f"[{by}={value}]": found for by, values in record.slices.items() for value, found in values.items()}

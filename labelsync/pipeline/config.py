@@ -103,6 +103,7 @@ class Report:
 
     __pydantic_config__ = _STRICT
     summary: bool = True
+    html: bool = True
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from tqdm import tqdm
 from labelsync import store
 from labelsync.errors import GateFailed, LabelsyncError, OptionError, OutputLocked
 from labelsync.pipeline.config import NAME, Config, read_config
+from labelsync.pipeline.page import write_page
 from labelsync.pipeline.rounds import Round, read_rounds, round_name, rounds_folder
 from labelsync.pipeline.sources import find_sources
 from labelsync.pipeline.stages import STAGES
@@ -61,6 +62,8 @@ def run(
             _run_stage(round, name)
         if read.report.summary and not dry_run:
             write_summary(round.record)
+        if read.report.html and "compare" in names and not dry_run:
+            write_page(round)
     failed = () if dry_run else round.record.failed_gates
     if failed:
         raise GateFailed(

@@ -193,6 +193,7 @@ def _push(round: Round, stage: str, folder: str, repo: str) -> StageRun:
         tag=round.record.name,
         private=round.config.hub.private,
         move_tag=stage in round.forced,
+        evaluation=_evaluation(round) if folder == "model" else None,
     )
     facts = {"dataset_url" if folder == "dataset" else "model_url": record.url}
     run = StageRun(
@@ -203,6 +204,15 @@ def _push(round: Round, stage: str, folder: str, repo: str) -> StageRun:
     )
     round.keep(run, **facts)
     return run
+
+
+def _evaluation(round: Round) -> Path | None:
+    """What the model card is to tell of; None where the model was trained again and not evaluated since."""
+    folder = round.folder / "evaluation"
+    if not (folder / store.MANIFEST).is_file():
+        return None
+    same = store.read_manifest(folder, "evaluate").inputs.get("model") == _digest(round, "model", "train")
+    return folder if same else None
 
 
 def _train(round: Round) -> StageRun:

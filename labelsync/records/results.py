@@ -208,14 +208,46 @@ class EvaluateRecord:
 
 
 @dataclass(frozen=True)
+class VideoScores:
+    """How much the classes of a video flicker, in shares of pixels; None where there was nothing to compare.
+
+    `changed` = pixels of another class than in the frame before; `flicker` = the same, of those pixels alone that look
+    as they did, where nothing in the image accounts for it.
+    """
+
+    frames: int
+    flicker: float | None
+    changed: float | None
+
+
+@dataclass(frozen=True)
+class ReportRecord:
+    """`report`: one HTML file, its size and its sha256."""
+
+    path: str
+    evaluation: str
+    bytes: int
+    digest: str
+    gates: tuple[GateResult, ...] = ()
+    unchanged: bool = False
+
+
+@dataclass(frozen=True)
 class PredictRecord:
-    """`predict`: bitmaps and overlays of `images` images; `failed` = file -> reason."""
+    """`predict`: bitmaps and overlays of `images` images and frames; `failed` = file -> reason.
+
+    `precision` = what the model computed in, `resumed` = images that an interrupted run had done already, `videos` =
+    file -> how much it flickers.
+    """
 
     path: str
     model: str
     images: int
     failed: dict[str, str]
     seconds: float
+    precision: str = "fp32"
+    resumed: int = 0
+    videos: dict[str, VideoScores] = field(default_factory=dict)
     unchanged: bool = False
 
 
@@ -228,5 +260,6 @@ class DemoRecord:
     convert: ConvertRecord
     train: TrainRecord
     evaluate: EvaluateRecord
+    report: ReportRecord
     predict: PredictRecord
     seconds: dict[str, float]
