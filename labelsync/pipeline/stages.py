@@ -199,7 +199,7 @@ def _push(round: Round, stage: str, folder: str, repo: str) -> StageRun:
     run = StageRun(
         stage,
         _ended(record.unchanged),
-        f"{repo}@{record.tag}: {record.added} files sent (of {record.uploaded / 1e6:.1f} MB), {record.kept} kept",
+        f"{repo}@{record.tag}: {record.added} files of {record.uploaded / 1e6:.1f} MB sent, {record.kept} kept",
         figures={"bytes": record.uploaded, "added": record.added, "kept": record.kept},
     )
     round.keep(run, **facts)
