@@ -383,6 +383,12 @@ def test_promote_and_rollback_move_the_tag(team):
     record = json.loads(team.cli("rollback", config, "--json").stdout)
     assert (record["production"], record["before"], production()) == ("v1", "v2", "v1")
     assert "nothing to roll back to" in team.cli("rollback", config, code=2).stderr
+    promoted = team.run()["stages"][-1]  # nothing is new
+    assert (promoted["outcome"], promoted["note"], production()) == ("unchanged", "v1 is in production", "v1")
+    assert team.run("--from", "promote", "--force", "promote")["production"] and production() == "v2"
+    team.run("--release", "v1")  # an old round once more
+    assert production() == "v2"
+    team.cli("rollback", config)
     assert json.loads(team.cli("promote", config, "--json").stdout)["production"] == "v2" == production()
     assert "no round 'v9'" in team.cli("promote", config, "--release", "v9", code=2).stderr
 
