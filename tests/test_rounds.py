@@ -366,6 +366,18 @@ def test_several_datasets_become_one_round(team):
     assert record["stages"][-1]["figures"]["samples"] == SAMPLES + 8
 
 
+def test_rounds_of_other_releases_never_share_a_name(team):
+    team.label("v1")
+    first = team.run("--until", "pull")
+    team.platform.add_round(draw_release(team.folder / "other", samples=8, seed=5, dataset="acme/square", name="v1"))
+    team.edit('["acme/sidewalk"]', '["acme/sidewalk", "acme/square"]')
+    second, again = team.run("--until", "pull"), team.run("--until", "pull")
+    assert second["releases"] == {"acme/sidewalk": "v1", "acme/square": "v1"}
+    assert (first["name"], second["number"], second["previous"]) == ("v1", 2, "v1")
+    assert second["name"].startswith("v1-") and again["name"] == second["name"]
+    assert again["stages"][0]["outcome"] == "unchanged"
+
+
 # -------------------------------------------------------------------- production
 
 
