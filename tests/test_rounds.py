@@ -138,6 +138,7 @@ def test_three_rounds_leave_three_tags_each_and_move_only_their_change(team):
     fetched = [r.path for r in team.platform.log if r.path.endswith((".png", ".jpg"))]
     assert [p.rpartition("/")[2] for p in fetched] == ["redrawn-3.png"]
     team.label("v3", rename)
+    team.edit("[hub]", '[hub]\ndataset_license = "cc-by-4.0"\nmodel_license = "other"')
     assert not (team.folder / "rounds/v2/report.html").exists()
     team.edit("html = false", "html = true")
     third = team.run()
@@ -162,6 +163,8 @@ def test_three_rounds_leave_three_tags_each_and_move_only_their_change(team):
     assert f"mean IoU **{third['mean_iou']:.4f}**" in page
     card = team.hub.files(team.model, "v3", kind="model")["README.md"].decode()
     assert f"| dataset | [{team.dataset} (v3)]" in card and heads(team, "dataset")["v3"] in card
+    assert "license: other\n" in card
+    assert b"license: cc-by-4.0\n" in team.hub.files(team.dataset, "v3")["README.md"]
     report = (team.folder / "rounds/v3/report.html").read_text()
     assert "The gate is met" in report and f'<dd class="value">{third["mean_iou"]:.3f}</dd>' in report
     assert "Changes since the baseline" in report and "What the model saw while it learned" in report

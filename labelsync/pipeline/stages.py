@@ -187,11 +187,13 @@ def _push_model(round: Round) -> StageRun:
 def _push(round: Round, stage: str, folder: str, repo: str) -> StageRun:
     from labelsync.hub.push import push
 
+    hub = round.config.hub
     record = push(
         round.folder / folder,
         repo_id=repo,
         tag=round.record.name,
-        private=round.config.hub.private,
+        private=hub.private,
+        license=hub.dataset_license if folder == "dataset" else hub.model_license,
         move_tag=stage in round.forced,
         evaluation=_evaluation(round) if folder == "model" else None,
     )
