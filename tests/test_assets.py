@@ -20,6 +20,7 @@ from labelsync.release.cache import AssetCache
 from labelsync.release.transport import FetchError, Session, fetch
 from labelsync.release.urls import shown
 from tests.loopback.segments import LoopbackSegments
+from tests.loopback.segments_storage import FORM
 
 NOISE = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
 SECRET = "X-Amz-Signature=5ecret"
@@ -241,6 +242,17 @@ def test_a_redirect_within_http_is_followed(server: LoopbackSegments, serve: Cal
     other = serve(PNG, "b.png")
     server.faults.status(302, headers={"Location": other})
     assert got(serve(JPEG)) == (PNG, "")
+
+
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_an_upload_that_is_sent_elsewhere_arrives_whole(server: LoopbackSegments, size: int) -> None:
+    platform, form = server.platform, dict.fromkeys(FORM, "x") | {"key": "a"}
+    platform.upload_keys.add("a")
+    moved = server.faults.status(307, path="^/$", headers={"Location": server.storage_url}, server="storage")
+    with Session() as session:
+        answer = session.post(server.storage_url, data=form, files={"file": b"5" * size}, timeout=5)
+    assert (answer.status_code, moved.hits) == (204, 1)
+    assert server.bucket.objects["a"] == b"5" * size
 
 
 def test_redirects_in_a_circle_end(server: LoopbackSegments, serve: Callable[..., str]) -> None:

@@ -138,6 +138,7 @@ def test_three_rounds_leave_three_tags_each_and_move_only_their_change(team):
     fetched = [r.path for r in team.platform.log if r.path.endswith((".png", ".jpg"))]
     assert [p.rpartition("/")[2] for p in fetched] == ["redrawn-3.png"]
     team.label("v3", rename)
+    team.edit("[hub]", '[hub]\ndataset_license = "cc-by-4.0"\nmodel_license = "other"')
     assert not (team.folder / "rounds/v2/report.html").exists()
     team.edit("html = false", "html = true")
     third = team.run()
@@ -162,6 +163,8 @@ def test_three_rounds_leave_three_tags_each_and_move_only_their_change(team):
     assert f"mean IoU **{third['mean_iou']:.4f}**" in page
     card = team.hub.files(team.model, "v3", kind="model")["README.md"].decode()
     assert f"| dataset | [{team.dataset} (v3)]" in card and heads(team, "dataset")["v3"] in card
+    assert "license: other\n" in card
+    assert b"license: cc-by-4.0\n" in team.hub.files(team.dataset, "v3")["README.md"]
     report = (team.folder / "rounds/v3/report.html").read_text()
     assert "The gate is met" in report and f'<dd class="value">{third["mean_iou"]:.3f}</dd>' in report
     assert "Changes since the baseline" in report and "What the model saw while it learned" in report
@@ -366,6 +369,18 @@ def test_several_datasets_become_one_round(team):
     assert record["stages"][-1]["figures"]["samples"] == SAMPLES + 8
 
 
+def test_rounds_of_other_releases_never_share_a_name(team):
+    team.label("v1")
+    first = team.run("--until", "pull")
+    team.platform.add_round(draw_release(team.folder / "other", samples=8, seed=5, dataset="acme/square", name="v1"))
+    team.edit('["acme/sidewalk"]', '["acme/sidewalk", "acme/square"]')
+    second, again = team.run("--until", "pull"), team.run("--until", "pull")
+    assert second["releases"] == {"acme/sidewalk": "v1", "acme/square": "v1"}
+    assert (first["name"], second["number"], second["previous"]) == ("v1", 2, "v1")
+    assert second["name"].startswith("v1-") and again["name"] == second["name"]
+    assert again["stages"][0]["outcome"] == "unchanged"
+
+
 # -------------------------------------------------------------------- production
 
 
@@ -383,6 +398,12 @@ def test_promote_and_rollback_move_the_tag(team):
     record = json.loads(team.cli("rollback", config, "--json").stdout)
     assert (record["production"], record["before"], production()) == ("v1", "v2", "v1")
     assert "nothing to roll back to" in team.cli("rollback", config, code=2).stderr
+    promoted = team.run()["stages"][-1]  # nothing is new
+    assert (promoted["outcome"], promoted["note"], production()) == ("unchanged", "v1 is in production", "v1")
+    assert team.run("--from", "promote", "--force", "promote")["production"] and production() == "v2"
+    team.run("--release", "v1")  # an old round once more
+    assert production() == "v2"
+    team.cli("rollback", config)
     assert json.loads(team.cli("promote", config, "--json").stdout)["production"] == "v2" == production()
     assert "no round 'v9'" in team.cli("promote", config, "--release", "v9", code=2).stderr
 

@@ -114,6 +114,12 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--min-instance", "3"], {"min_instance": 3}),
         (["--limit", "0"], {"limit": 0}),
         (["--workers", "2"], {"workers": 2}),
+        (["--model", "run"], {"model": "run"}),
+        (["--min-contradicted", "0.7"], {"min_contradicted": 0.7}),
+        (["--batch-size", "2"], {"batch_size": 2}),
+        (["--device", "cpu"], {"device": "cpu"}),
+        (["--out", "looked"], {"out": Path("looked")}),
+        (["--overwrite"], {"overwrite": True}),
     ],
     "push": [
         (["--tag", "v2"], {"tag": "v2"}),

@@ -104,8 +104,8 @@ def _alone(config: Config) -> Iterator[None]:
 def _begin(config: Config, release: str | None, *, forced: frozenset[str], dry_run: bool) -> Round:
     """The round of a release: the one that was begun, or a new one behind all others."""
     sources = find_sources(config, release)
-    name = round_name(sources.releases)
     rounds = read_rounds(config)
+    name = round_name(sources.releases, taken=None if config.segments.files else rounds)
     known = next((r for r in rounds if r.name == name), None)
     number = known.number if known else max((r.number for r in rounds), default=0) + 1
     earlier = tuple(r for r in rounds if r.number < number)

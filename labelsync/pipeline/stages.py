@@ -13,7 +13,7 @@ from labelsync import store
 from labelsync.errors import DatasetNotFound, GateFailed, OutputExists
 from labelsync.pipeline.baseline import compare_with_last, evaluate_model, score
 from labelsync.pipeline.production import put_into_production
-from labelsync.pipeline.rounds import Round, same_as_before
+from labelsync.pipeline.rounds import Round, production_history, same_as_before
 from labelsync.pipeline.sources import find_sources
 from labelsync.records.changes import DiffRecord
 from labelsync.records.findings import CheckRecord
@@ -187,11 +187,13 @@ def _push_model(round: Round) -> StageRun:
 def _push(round: Round, stage: str, folder: str, repo: str) -> StageRun:
     from labelsync.hub.push import push
 
+    hub = round.config.hub
     record = push(
         round.folder / folder,
         repo_id=repo,
         tag=round.record.name,
-        private=round.config.hub.private,
+        private=hub.private,
+        license=hub.dataset_license if folder == "dataset" else hub.model_license,
         move_tag=stage in round.forced,
         evaluation=_evaluation(round) if folder == "model" else None,
     )
@@ -199,7 +201,7 @@ def _push(round: Round, stage: str, folder: str, repo: str) -> StageRun:
     run = StageRun(
         stage,
         _ended(record.unchanged),
-        f"{repo}@{record.tag}: {record.added} files sent ({record.uploaded / 1e6:.1f} MB), {record.kept} kept",
+        f"{repo}@{record.tag}: {record.added} files of {record.uploaded / 1e6:.1f} MB sent, {record.kept} kept",
         figures={"bytes": record.uploaded, "added": record.added, "kept": record.kept},
     )
     round.keep(run, **facts)
@@ -265,12 +267,17 @@ def _ended(unchanged: bool) -> Any:
 
 
 def _promote(round: Round) -> StageRun:
+    """A model goes into production once: who rolled it back since, or promoted another one, is not overruled."""
     if round.record.failed_gates:
         return StageRun("promote", "skipped", f"{len(round.record.failed_gates)} gates do not hold")
+    key = store.digest_of([_digest(round, "model", "train"), round.config.hub.model])
+    last, now = round.record.stage("promote"), production_history(round.config)[-1:]
+    if last is not None and last.key == key and now and "promote" not in round.forced:
+        return StageRun("promote", "unchanged", f"{now[0]} is in production", key=key)
     record = put_into_production(round.config, round.record)
     round.record = replace(round.record, production=True)
     before = f", {record.before} was before" if record.before and not record.unchanged else ""
-    return StageRun("promote", _ended(record.unchanged), f"{record.production} is in production{before}")
+    return StageRun("promote", _ended(record.unchanged), f"{record.production} is in production{before}", key=key)
 
 
 STAGES: dict[str, Stage] = {

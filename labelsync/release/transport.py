@@ -92,6 +92,8 @@ class Session(requests.Session):
         """
         if isinstance(request.body, bytes) and len(request.body) > _BLOCK:
             request.body = io.BytesIO(request.body)  # type: ignore[assignment] # read block by block; the length is set
+            # where a redirect that wants the body once more (307, 308) begins again
+            request._body_position = 0  # type: ignore[attr-defined] # requests' own, as it has for any file
         return super().send(request, **kwargs)
 
     def get_redirect_target(self, resp: requests.Response) -> str | None:
