@@ -1,9 +1,11 @@
 """The README is true: its set-up lines, its tour, its tables, and the programs in examples/."""
 
+import json
 import os
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -64,12 +66,18 @@ def test_the_readme_has_two_set_up_lines_and_ci_runs_the_second():
 
 
 def test_the_tour_in_the_shell(world, tmp_path):
+    (tmp_path / "here/recordings/tuesday").mkdir(parents=True)
+    for i in range(2):
+        write_image(tmp_path / f"here/recordings/tuesday/{i}.jpg", np.full((48, 64, 3), 99 * i, np.uint8))
     said = run(["bash", "-euo", "pipefail", "-c", "\n".join(blocks("sh"))], world, tmp_path / "here")
     assert "24 samples of acme/sidewalk v1.0" in said
     assert "mean IoU" in said
     left = {p.relative_to(tmp_path / "here").as_posix() for p in (tmp_path / "here").rglob("manifest.json")}
     assert {f"{stage}/v1.0/manifest.json" for stage in ("releases", "datasets", "models", "evaluations")} <= left
     assert len(list((tmp_path / "here/predictions/overlays").iterdir())) == 23
+    assert "3 samples of acme/sidewalk prelabeled" in said  # those of tuesday, and one that had no label
+    rounds = json.loads((tmp_path / "here/rounds/v1.1/round.json").read_text())
+    assert (rounds["previous"], rounds["production"]) == ("v1.0", True) and rounds["baseline_mean_iou"] is not None
 
 
 def test_the_tour_in_python(world, tmp_path):
@@ -121,11 +129,14 @@ def test_the_examples_run(world, tmp_path):
     assert "12 classes, rows per split" in said["pipeline"]
     assert re.search(r"^mean IoU 0\.\d+; 38 overlays", said["pipeline"], re.MULTILINE)
     assert re.findall(r": (go|wait) \(", said["robot"])
-    assert re.findall(r"^(v\S+): (\d+) images added; mean IoU 0\.\d+$", said["loop"], re.MULTILINE) == [
-        ("v0.1", "30"),
-        ("v0.2", "10"),
-    ]
-    assert said["loop"].endswith("in production: v0.2\n")
+    assert said["loop"].startswith("12 samples prelabeled by the model of v0.1\n")
+    scores = r"^model of v0\.2: mean IoU 0\.\d{3}, that of v0\.1 0\.\d{3} on the same test images$"
+    assert re.search(scores, said["loop"], re.MULTILINE)
+    ledgers = (tmp_path / f"here/example-loop/rounds/{name}/dataset/ledger.json" for name in ("v0.1", "v0.2"))
+    counted = [Counter(row["outcome"] for row in json.loads(path.read_text())["rows"]) for path in ledgers]
+    assert (counted[0]["unlabeled"], counted[0].total()) == (2, 30)
+    assert (counted[1]["filtered"], counted[1].total()) == (2, 40)  # prelabels that nobody looked at
+    assert counted[1]["converted"] >= counted[0]["converted"] + 9
 
 
 # ---------------------------------------------------------------- tables

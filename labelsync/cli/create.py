@@ -95,6 +95,7 @@ def _added(record: AddImagesRecord) -> str:
     parts += [f"{n['there']} there already"] if n["there"] else []
     parts += [f"{n['duplicate']} there under another name"] if n["duplicate"] else []
     told = [f"  {r.name!r}: {r.reason}" for r in record.rows if r.outcome == "duplicate"]
+    told += [f"  {v!r}: a video in a folder; name it to add its frames" for v in record.videos]
     more = [f"  and {len(told) - _LISTED} more"] if len(told) > _LISTED else []
     head = f"{record.dataset}: {', '.join(parts)}"
     return "\n".join([head, *told[:_LISTED], *more, *_page(record.page, dry_run=record.dry_run)])

@@ -20,13 +20,14 @@ from labelsync.records.text import to_json
 from labelsync.release.labeling import PRELABELED, UNLABELED, Labeling, SampleState
 
 LEDGER = "ledger.json"
+GROUND_TRUTH = "ground-truth"
 
 
 def prelabel(
     model: str | Path = "",
     *,
     dataset: str = "",
-    labelset: str = "ground-truth",
+    labelset: str = GROUND_TRUTH,
     limit: int | None = None,
     min_size: int = 64,
     out: str | Path | None = None,
@@ -56,7 +57,8 @@ def prelabel(
         batch_size: images run through the model at once.
         device: "cuda", "cpu", ...; None = a GPU if there is one.
         dry_run: predict, and write nothing anywhere but images into the cache.
-        undo: take back the labels of this record (the folder, or its record.jsonl) that nobody has touched since.
+        undo: take back the labels of this record (the folder, or its record.jsonl) that nobody has touched since, all
+            of them: `limit` and `out` are refused beside it.
 
     Raises:
         OptionError: a setting or labelset that does not exist.
@@ -68,7 +70,13 @@ def prelabel(
         SamplesFailed: of some samples; all others are done, and the ledger says which and why.
     """
     if undo is not None:
-        return undo_prelabels(undo, model=str(model), dataset=dataset, dry_run=dry_run)
+        for flag, value in (("--limit", limit), ("--out", out)):
+            if value is not None:
+                raise OptionError(
+                    f"{flag} says nothing to --undo, which takes a whole record back", hint="leave it out"
+                )
+        other = labelset if labelset != GROUND_TRUTH else ""
+        return undo_prelabels(undo, model=str(model), dataset=dataset, labelset=other, dry_run=dry_run)
     _check(model, dataset, limit=limit, min_size=min_size)
     files = locate(model)
     target = Path(out) if out is not None else Path(f"prelabels-{dataset.partition('/')[2]}-{files.digest[:8]}")

@@ -14,18 +14,18 @@ from labelsync.release import transport
 from labelsync.release.labeling import Labeling, LabelState
 
 
-def undo_prelabels(record: str | Path, *, model: str, dataset: str, dry_run: bool) -> PrelabelRecord:
+def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: str, dry_run: bool) -> PrelabelRecord:
     """Delete the labels that a record says were written and that are still what was written.
 
     Where the record knows what stood there before, that is put back. The label is read right before and right after.
 
     Args:
         record: the folder that prelabel left, or its record.jsonl.
-        model, dataset: "", or what the record must be of.
+        model, dataset, labelset: "", or what the record must be of.
 
     Raises:
         LabelsyncError: no record there.
-        OptionError: it is of another model, dataset or server.
+        OptionError: it is of another model, dataset, labelset or server.
         SamplesFailed: labels that could not be taken back; the others are.
     """
     given = Path(record)
@@ -33,7 +33,7 @@ def undo_prelabels(record: str | Path, *, model: str, dataset: str, dry_run: boo
     head = read(path).head
     if not head:
         raise LabelsyncError(f"{path} records no run", hint="give the folder that prelabel left")
-    for name, value in (("model", model), ("dataset", dataset)):
+    for name, value in (("model", model), ("dataset", dataset), ("labelset", labelset)):
         if value and value != head[name]:
             raise OptionError(f"{path} is of {name} {head[name]}, not {value}", hint=f"leave out the {name}")
     with store.locked(path.parent), Labeling(head["labelset"]) as platform, opened(path) as journal:

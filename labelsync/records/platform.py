@@ -45,7 +45,8 @@ class ImageRow:
 class AddImagesRecord:
     """`add_images`: one row for every image, in the order of their names; frames in that of the video.
 
-    `outcomes` = how many ended how (in a dry run "added" would be), `uploaded` = bytes that were sent.
+    `outcomes` = how many ended how (in a dry run "added" would be), `uploaded` = bytes that were sent; `videos` = those
+    that lie in the folders, whose frames are added only if they are named.
     """
 
     dataset: str
@@ -54,6 +55,7 @@ class AddImagesRecord:
     uploaded: int
     rows: tuple[ImageRow, ...]
     dry_run: bool = False
+    videos: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

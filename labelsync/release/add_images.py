@@ -15,7 +15,7 @@ from labelsync.pixels.video import count_frames
 from labelsync.records.platform import ADD_OUTCOMES, AddImagesRecord
 from labelsync.records.text import to_json
 from labelsync.release.create import TASK_TYPES, check_name
-from labelsync.release.gather import Picture, frames_of, gather
+from labelsync.release.gather import Picture, frames_of, gather, videos_left_out
 from labelsync.release.known import SOURCE, KnownImages
 from labelsync.release.platform import Platform
 from labelsync.release.send import Sender
@@ -43,7 +43,7 @@ def add_images(
     Args:
         dataset: "owner/name", as `create` made it.
         images: a folder, image files, URLs (https:// or gs://), a text file with a URL on each line, videos; one or
-            several of them.
+            several of them. Videos that lie in a folder are told of, and not added.
         every: of a video, one frame in so many is added, as JPEG. A frame's name does not depend on it.
         metadata: "key=value", for every sample that is added.
         workers: uploads at the same time.
@@ -61,19 +61,20 @@ def add_images(
         if value < 1:
             raise OptionError(f"{flag} is {value}, which is out of range", hint="give 1 or more")
     more = _parsed(metadata)
-    found = gather([images] if isinstance(images, str | Path) else images)
+    given = [images] if isinstance(images, str | Path) else images
+    found, videos = gather(given), videos_left_out(given)
     with Platform() as platform:
         _require_images(platform.require_dataset(dataset), dataset)
         known = KnownImages(platform.samples(dataset))
         sender = Sender(platform, dataset, known, more, dry_run)
-        with _bar(found, every) as bar, _kept(ledger, platform.page_of(dataset), sender):
+        with _bar(found, every) as bar, _kept(ledger, platform.page_of(dataset), sender, videos):
             try:
                 sender.add(_pictures(found, every, known), workers=workers, done=bar.update)
             except (AuthError, ServiceError) as e:
                 raise type(e)(
                     f"{e.message} ({sender.added} images were added)", hint=f"{e.hint}; what is there is not sent again"
                 ) from None
-        record = _record(platform.page_of(dataset), sender)
+        record = _record(platform.page_of(dataset), sender, videos)
     _refuse_failed(record)
     return record
 
@@ -127,19 +128,19 @@ def _bar(found: Sequence[Picture | Path], every: int) -> Iterator[Any]:
 
 
 @contextmanager
-def _kept(ledger: str | Path | None, page: str, sender: Sender) -> Iterator[None]:
+def _kept(ledger: str | Path | None, page: str, sender: Sender, videos: tuple[str, ...]) -> Iterator[None]:
     """Write the ledger, whatever ended the block."""
     try:
         yield
     finally:
         if ledger is not None:
-            write_text(Path(ledger), to_json(_record(page, sender)) + "\n")
+            write_text(Path(ledger), to_json(_record(page, sender, videos)) + "\n")
 
 
-def _record(page: str, sender: Sender) -> AddImagesRecord:
+def _record(page: str, sender: Sender, videos: tuple[str, ...]) -> AddImagesRecord:
     count = Counter(row.outcome for row in sender.rows)
     outcomes: dict[str, int] = {o: count[o] for o in ADD_OUTCOMES}
-    return AddImagesRecord(sender.dataset, page, outcomes, sender.uploaded, tuple(sender.rows), sender.dry_run)
+    return AddImagesRecord(sender.dataset, page, outcomes, sender.uploaded, tuple(sender.rows), sender.dry_run, videos)
 
 
 def _refuse_failed(record: AddImagesRecord) -> None:

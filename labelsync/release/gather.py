@@ -96,6 +96,16 @@ def gather(given: Sequence[str | Path]) -> list[Picture | Path]:
     return [*sorted(pictures, key=lambda p: p.name), *sorted(dict.fromkeys(videos))]
 
 
+def videos_left_out(given: Sequence[str | Path]) -> tuple[str, ...]:
+    """The videos below the folders that are given, without those that are given themselves."""
+    paths = [Path(item).expanduser() for item in given if not (isinstance(item, str) and "://" in item)]
+    named = {os.path.realpath(path) for path in paths}
+    below = {file for path in paths if path.is_dir() for file in _files_below(path)}
+    return tuple(
+        str(f) for f in sorted(below) if f.suffix.lower() in video.SUFFIXES and os.path.realpath(f) not in named
+    )
+
+
 def frames_of(path: Path, *, every: int, skip: Callable[[Picture], bool]) -> Iterator[Picture]:
     """Every `every`-th frame of a video, as a picture that can be read at once.
 

@@ -245,6 +245,22 @@ def test_undo_refuses_other_records(world: World) -> None:
     assert world.statuses()[1] == "PRELABELED"
 
 
+@pytest.mark.parametrize(
+    ("more", "says"),
+    [
+        (("--limit", 1), "--limit says nothing to --undo"),
+        (("--out", "elsewhere"), "--out says nothing to --undo"),
+        (("--labelset", "model"), "is of labelset ground-truth, not model"),
+    ],
+)
+def test_undo_takes_nothing_back_where_less_than_all_is_asked_for(
+    world: World, more: tuple[object, ...], says: str
+) -> None:
+    world.run("--limit", 2)
+    assert says in world.undo(*more, code=2).stderr
+    assert world.statuses().count("PRELABELED") == 2
+
+
 def test_the_sdk_reads_what_was_uploaded_as_its_own_bitmap(world: World) -> None:
     """`bitmap2file`, the SDK's encoder, writes the same pixels."""
     import numpy as np

@@ -573,6 +573,16 @@ def test_a_folder_with_nothing_but_a_video_says_how_to_name_it(add: Cli, tmp_pat
     assert "no image in in; name the video itself: in/walk.mp4" in last(add("in", code=2))
 
 
+def test_a_video_beside_images_is_told_of_and_one_that_is_named_is_not(add: Cli, tmp_path: Path) -> None:
+    draw_image(tmp_path / "in/a.png", 0)
+    (tmp_path / "in/walk.mp4").write_bytes(b"")
+    draw_video(tmp_path / "in/walk2.mp4", 3)
+    done = add("in", "in/walk2.mp4")
+    assert "2 images added" in done.stdout  # the picture and a frame
+    assert done.stdout.count("a video in a folder; name it to add its frames") == 1
+    assert record(add("in", "--json"))["videos"] == ["in/walk.mp4", "in/walk2.mp4"]
+
+
 def test_without_pyav_a_video_is_told_what_to_install(
     add: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
