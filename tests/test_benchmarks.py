@@ -1,6 +1,7 @@
 """The benchmarks run: on two or a few small samples, for their code alone. What they measure is for `tox -e bench`."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -11,7 +12,9 @@ import labelsync
 from tests import reference
 from tests.benchmarks import convert, measure, metric, scenes, second_round, tutorial
 from tests.benchmarks import input as benchmark_input
+from tests.benchmarks import predict as benchmark_predict
 from tests.benchmarks import training as benchmark_training
+from tests.models import TINY
 
 SMALL = (54, 96)
 
@@ -70,6 +73,14 @@ def test_training_is_measured_beside_the_documents_loop(tmp_path: Path) -> None:
 def test_the_metric_is_measured_beside_evaluates_and_equals_it(tmp_path: Path) -> None:
     report = metric.run(tmp_path, images=2, rounds=1, size=(216, 384))
     assert report.count("0e+00 apart") == 5
+
+
+def test_predictions_are_measured_beside_the_pipeline_and_are_the_same(tmp_path: Path) -> None:
+    tiny = {k: v for k, v in TINY.items() if k not in ("model_type", "architectures")}
+    report = benchmark_predict.run(tmp_path, images=2, rounds=1, size=(108, 192), side=64, config=tiny)
+    shares = [float(share) for share in re.findall(r"times, ([\d.]+)% of the pixels the same", report)]
+    assert len(shares) == 3 and min(shares) >= 99.9
+    assert int(re.search(r", (\d+) classes an image", report)[1]) >= 10
 
 
 def test_evaluates_computation_is_the_published_definition() -> None:

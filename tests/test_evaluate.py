@@ -14,7 +14,7 @@ from PIL import Image
 
 import labelsync
 from labelsync.dataset.load import LabeledDataset
-from labelsync.errors import DatasetError, ModelError, OutputExists
+from labelsync.errors import DatasetError, ModelError, OptionError, OutputExists
 from labelsync.evaluation import evaluate as module
 from labelsync.evaluation.confusion import confusion
 from labelsync.evaluation.count import count
@@ -23,13 +23,15 @@ from labelsync.evaluation.measure import tally_rows
 from labelsync.evaluation.tally import ImageFacts, Tally, label_digest
 from labelsync.evaluation.worst import worst_first
 from labelsync.labels import LabelMap
-from labelsync.model.load import new_model, save_model
+from labelsync.model.load import load_model, new_model, save_model
 from labelsync.model.segmenter import Segmenter
+from labelsync.model.ways import read_ways
 from labelsync.pixels.image import decode_image, encode_png
 from labelsync.pixels.semantic import decode_semantic, encode_semantic
 from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.text import from_json
+from labelsync.sidewalk.preset import CATEGORIES
 from labelsync.store import read_manifest, verify_files
 from tests import reference
 from tests.models import label_map, loud, numbered, tiny_segformer
@@ -346,3 +348,122 @@ def test_on_a_converted_round(tmp_path: Path, cli: Callable[..., Result]) -> Non
     missing = cli("evaluate", folder, "--dataset", tmp_path / "data", "--split", "val", "--out", out, code=1).stderr
     assert "no split 'val'" in missing
     assert "no manifest" in cli("evaluate", folder, "--dataset", tmp_path / "drawn", "--out", out, code=1).stderr
+
+
+# -------------------------------------------------------------------- other ways of looking, and a part of the images
+
+
+WAYS: dict[str, Any] = {"flip": True, "scales": (0.5, 1.0), "window": "50x60"}
+
+
+def test_an_evaluation_says_how_images_were_looked_at_and_another_way_is_another(
+    model: Path, tmp_path: Path, dataset: Callable[..., None], cli: Callable[..., Result]
+) -> None:
+    rows = drawn_rows(numbered(K))
+    dataset(rows, numbered(K))
+    out = tmp_path / "ways"
+    argv = ["evaluate", model, "--dataset", "x", "--out", out, "--device", "cpu"]
+    flags = ["--flip", "--scales", "1,0.5", "--window", "50x60"]
+    printed = cli(*argv, *flags).stdout
+    assert "5 images of test (mirrored too; inputs of 0.5, 1 times the model's; windows of 50x60)" in printed
+    record = evaluate(model, dataset="x", out=out, device="cpu", **WAYS)
+    assert record.unchanged
+    assert (record.flip, record.scales, record.window, record.left_out) == (True, (0.5, 1.0), "50x60", 0)
+    found = json.loads((out / "evaluation.json").read_text())
+    assert (found["flip"], found["scales"], found["window"]) == (True, [0.5, 1.0], "50x60")
+    for fewer in (flags[1:], [flags[0], *flags[3:]], flags[:3]):  # each flag makes another evaluation
+        assert "exists" in cli(*argv, *fewer, code=1).stderr
+    segmenter = Segmenter(model, device="cpu", **WAYS)
+    total = sum(confusion(decode_semantic(r.label), segmenter.segment(r.image), K) for r in rows)
+    counts = np.array(json.loads((out / "confusion.json").read_text())["counts"])
+    assert np.abs(counts - total).sum() <= 4  # near ties
+    plain = sum(confusion(decode_semantic(r.label), Segmenter(model).segment(r.image), K) for r in rows)
+    assert np.abs(counts - plain).sum() > 100
+    assert "--scales" in cli(*argv, "--scales", "0", code=2).stderr
+    assert "--window" in cli(*argv, "--window", "wide", code=2).stderr
+
+
+def test_a_perfect_predictor_is_perfect_and_calibrated_alike_in_every_way(
+    model: Path, tmp_path: Path, dataset: Callable[..., None]
+) -> None:
+    """The confidence of the calibration is that of the same mean as the classes."""
+    segmenter = Segmenter(model, device="cpu", batch_size=1, **WAYS)
+    pictures = [picture(seed) for seed in range(3)]
+    said = segmenter.segment_with_confidence(pictures)
+    dataset(
+        [row(p, label, f"{i}.png") for i, (p, (label, _)) in enumerate(zip(pictures, said, strict=True))], numbered(K)
+    )
+    record = evaluate(model, dataset="x", out=tmp_path / "e", device="cpu", batch_size=1, **WAYS)
+    assert (record.mean_iou, record.overall_accuracy, record.mean_boundary_iou) == (1.0, 1.0, 1.0)
+    sure = np.concatenate([confidence.ravel() for _, confidence in said])
+    assert record.expected_calibration_error == pytest.approx(float((1 - sure.astype(float)).mean()), abs=1e-6)
+
+
+def test_what_was_evaluated_before_there_were_other_ways_is_still_the_same() -> None:
+    """A fingerprint that changes without a flag would have every team evaluate everything again."""
+    settings = module.Settings("test", False, (), (), 0.005, 1000, None, (1.0, 0.4, 0.4))
+    names = ["split", "align", "renamed", "by", "boundary", "resamples", "groups", "near_field"]
+    assert list(settings.stated) == names
+    assert list(replace(settings, ways=read_ways(flip=True), limit=3).stated) == [*names, "ways", "limit"]
+    assert list(replace(settings, ways=read_ways(scales=(1,)), limit=None).stated) == names
+
+
+def test_a_limit_scores_the_first_images_and_says_of_how_many(
+    model: Path, tmp_path: Path, dataset: Callable[..., None], cli: Callable[..., Result]
+) -> None:
+    rows = drawn_rows(numbered(K))
+    dataset(rows, numbered(K))
+    argv = ["evaluate", model, "--dataset", "x", "--device", "cpu", "--resamples", 0]
+    assert "2 of 5 images of test, " in cli(*argv, "--limit", 2, "--out", tmp_path / "two").stdout
+    found = json.loads((tmp_path / "two" / "evaluation.json").read_text())
+    assert (found["images"], found["left_out"]) == (2, 3)
+    dataset(rows[:2], numbered(K))
+    evaluate(model, dataset="x", out=tmp_path / "alone", device="cpu", resamples=0)
+    for name in ("confusion.json", "images.jsonl", "counts.npz"):
+        assert (tmp_path / "two" / name).read_bytes() == (tmp_path / "alone" / name).read_bytes()
+    dataset(rows, numbered(K))
+    whole = evaluate(model, dataset="x", out=tmp_path / "whole", device="cpu", resamples=0)
+    assert (whole.images, whole.left_out) == (5, 0)
+    assert "5 images of test, " in cli(*argv, "--limit", 5, "--out", tmp_path / "whole").stdout
+    assert evaluate(model, dataset="x", out=tmp_path / "whole", limit=9, resamples=0).unchanged
+    assert "exists" in cli(*argv, "--limit", 4, "--out", tmp_path / "whole", code=1).stderr
+    refused = cli("compare", tmp_path / "two", "--baseline", tmp_path / "whole", code=1).stderr
+    assert "3 samples only in the baseline" in refused
+    with pytest.raises(OptionError, match="--limit is 0"):
+        evaluate(model, dataset="x", out=tmp_path / "none", limit=0)
+
+
+@pytest.mark.parametrize("ways", [{}, {"flip": True}, WAYS])
+def test_a_foreign_model_with_an_output_for_unlabeled_is_aligned_by_name(
+    tmp_path: Path, dataset: Callable[..., None], ways: dict[str, Any]
+) -> None:
+    """As the published sidewalk models: 35 outputs, "unlabeled" first; here in an order of their own besides."""
+    names = [c.name for c in CATEGORIES]
+    labels = label_map(*names[1:])
+    outputs = ["unlabeled", *(names[1 + (7 * i) % 34] for i in range(34))]
+    folder, drawn = tmp_path / "sidewalk", numbered(35)
+    loaded = loud(new_model(tiny_segformer(folder, drawn), drawn, image_size=(64, 64), seed=0))
+    often = int(np.bincount(Segmenter(loaded).segment(picture(0)).ravel()).argmax()) - 1
+    weight = loaded.model.get_parameter("decode_head.classifier.weight")
+    with torch.no_grad():
+        weight[[0, often]] = weight[[often, 0]]  # so that it says "unlabeled" somewhere
+    save_model(loaded, folder)
+    config = json.loads((folder / "config.json").read_text())
+    config["id2label"] = {str(i): name for i, name in enumerate(outputs)}
+    config["label2id"] = {name: i for i, name in enumerate(outputs)}
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "id2label.json").unlink()
+    positions = label_map(*(f"output {i}" for i in range(35)))
+    by_position = replace(load_model(folder, device="cpu"), names=positions.names, labels=positions)
+    rows = drawn_rows(labels, 3)
+    dataset(rows, labels)
+    record = evaluate(folder, dataset="sidewalk", out=tmp_path / "e", device="cpu", batch_size=1, **ways)
+    assert record.lacking == ()
+    said = Segmenter(by_position, batch_size=1, **ways).segment_batch([r.image for r in rows])
+    table = np.array([0, 0, *(labels.id_of(name) for name in outputs[1:])])  # output 0 says of no class of the dataset
+    total = sum(confusion(decode_semantic(r.label), table[m], 34) for r, m in zip(rows, said, strict=True))
+    assert 0 < total[:, 0].sum() < total.sum() * 0.9
+    assert len(np.unique(np.concatenate([m.ravel() for m in said]))) > 3
+    counts = np.array(json.loads((tmp_path / "e" / "confusion.json").read_text())["counts"])
+    assert np.abs(counts - total).sum() <= 4  # near ties
+    assert record.safety is not None

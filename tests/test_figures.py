@@ -18,7 +18,7 @@ from labelsync.evaluation.figures import Figures
 from labelsync.evaluation.measure import ImageCounts, together
 from labelsync.evaluation.scores import scores
 from labelsync.evaluation.tally import ImageFacts, Tally, label_digest, read_tally, sparse, write_tally
-from labelsync.model.segmenter import winner_and_confidence, winning_output
+from labelsync.model.winner import winner_and_confidence, winning_output
 from tests.test_confusion import SIZES, pairs
 
 Map = npt.NDArray[np.uint8]

@@ -76,6 +76,7 @@ def test_a_name_that_looks_like_a_glob_is_a_file(tmp_path: Path) -> None:
 def test_what_an_earlier_run_left_is_not_predicted_again(photos: Path) -> None:
     out = photos / "predictions"
     shutil.copytree(photos / "a", out / "overlays")
+    shutil.copytree(photos / "a", photos / ".predictions.unfinished/bitmaps")
     assert len(find_images([str(photos)], outside=out)) == 4
 
 
@@ -130,7 +131,7 @@ def test_bitmaps_are_the_segmenters_classes_at_the_upright_size(model: Path, pho
 
 def test_overlays_show_the_image_under_a_legend(model: Path, photos: Path, tmp_path: Path) -> None:
     predict(model, images=photos / "sideways.jpg", out=tmp_path / "out", device="cpu")
-    overlay = decode_image((tmp_path / "out" / "overlays" / "sideways.png").read_bytes())
+    overlay = decode_image((tmp_path / "out" / "overlays" / "sideways.jpg").read_bytes())
     height, width = overlay.shape[:2]
     assert width < height  # upright, as the bitmap
     assert height > 240  # small images are enlarged, and the legend stands below

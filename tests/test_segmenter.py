@@ -2,6 +2,7 @@ import io
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -10,15 +11,20 @@ import torch
 import transformers
 from PIL import Image
 from torchvision.transforms.v2 import functional
+from transformers import AutoModelForSemanticSegmentation
 
 from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.evaluation.confusion import confusion
 from labelsync.evaluation.on_device import confusion_on_device
+from labelsync.model import winner
 from labelsync.model.load import load_model, new_model, save_model
+from labelsync.model.precision import pick_precision
 from labelsync.model.preprocess import resize
-from labelsync.model.segmenter import Segmenter, winning_output
+from labelsync.model.segformer import logits_of
+from labelsync.model.segmenter import Segmenter
+from labelsync.model.winner import winning_output
 from labelsync.pixels.image import encode_png
-from tests.models import label_map, loud, numbered, tiny_segformer
+from tests.models import ARCHITECTURES, label_map, loud, numbered, tiny_config, tiny_segformer
 
 HW = (64, 96)
 
@@ -89,12 +95,30 @@ def test_equals_a_straight_float64_computation(folder: Path, segmenter: Segmente
 
 
 @pytest.mark.parametrize("outputs", [1, 3, 257, 300])
-def test_the_winner_is_that_of_upsampling_everything(outputs: int) -> None:
-    logits = torch.randn(outputs, 7, 9, generator=torch.Generator().manual_seed(outputs))
+@pytest.mark.parametrize("size_hw", [(7, 9), (30, 20), (3, 4), (14, 9), (100, 5), (131, 77)])
+@pytest.mark.parametrize("blobs", [True, False])
+def test_the_winner_is_that_of_upsampling_everything(outputs: int, size_hw: tuple[int, int], blobs: bool) -> None:
+    generator = torch.Generator().manual_seed(outputs)
+    logits = torch.randn(outputs, 7, 9, generator=generator)
+    if blobs:  # few borders, as in an image: most pixels are not computed
+        coarse = torch.randn(1, outputs, 2, 2, generator=generator)
+        logits = torch.nn.functional.interpolate(coarse, size=(7, 9), mode="bicubic")[0]
     logits[:, 3] = 1.0  # whole rows of equals: the first wins
-    for size_hw in ((7, 9), (30, 20), (3, 4)):
-        everything = torch.nn.functional.interpolate(logits[None], size=size_hw, mode="bilinear", align_corners=False)
-        assert torch.equal(winning_output(logits, size_hw).long(), everything[0].argmax(0))
+    everything = torch.nn.functional.interpolate(logits[None], size=size_hw, mode="bilinear", align_corners=False)
+    found = winning_output(logits, size_hw)
+    assert found.dtype == (torch.uint8 if outputs <= 256 else torch.int32)
+    assert torch.equal(found.long(), everything[0].argmax(0))
+
+
+def test_few_pixels_are_computed_where_few_classes_meet(monkeypatch: pytest.MonkeyPatch) -> None:
+    computed: list[int] = []
+    means = winner._means
+    monkeypatch.setattr(winner, "_means", lambda a, b, s: computed.append(s.numel()) or means(a, b, s))
+    logits = torch.full((4, 32, 32), -3.0)
+    logits[0, :20], logits[1, 20:, :16], logits[2, 20:, 16:] = 1.0, 2.0, 1.5
+    everything = torch.nn.functional.interpolate(logits[None], size=(320, 400), mode="bilinear")[0]
+    assert torch.equal(winning_output(logits, (320, 400)).long(), everything.argmax(0))
+    assert 400 * 10 <= sum(computed) <= 400 * 10 * 1.5  # the rows between 20 and 21, and what meets there
 
 
 def test_images_of_all_sizes_in_batches_are_what_they_are_alone(folder: Path) -> None:
@@ -217,3 +241,62 @@ def test_any_view_of_an_image_is_resized_as_its_copy() -> None:
             expected = functional.resize(planes, list(size_hw), antialias=True)
             assert torch.equal(resize(view, size_hw), expected)
             assert resize(view, size_hw).is_contiguous()
+
+
+def test_a_model_that_it_loads_is_warm(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[tuple[int, ...]] = []
+    monkeypatch.setattr(Segmenter, "segment_batch", lambda self, images: [seen.append(i.shape) for i in images])
+    Segmenter(folder, device="cpu")
+    assert seen == [(*HW, 3)]
+    Segmenter(load_model(folder, device="cpu"))  # somebody else's, perhaps in training
+    assert len(seen) == 1
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_mixed_precision_is_used_and_says_nearly_the_same(
+    folder: Path, segmenter: Segmenter, precision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = picture(60, 80)
+    half = Segmenter(folder, device="cpu", precision=precision)
+    kinds: list[torch.dtype] = []
+
+    def watched(*call: Any) -> torch.Tensor:
+        logits = logits_of(*call)
+        kinds.append(logits.dtype)
+        return logits
+
+    monkeypatch.setattr("labelsync.model.segmenter.logits_of", watched)
+    found = half.segment(image)
+    assert kinds == [getattr(torch, {"bf16": "bfloat16", "fp16": "float16"}[precision])]
+    assert (found == segmenter.segment(image)).mean() > 0.95
+    assert kinds[1:] == [torch.float32]
+
+
+def test_automatic_precision_is_half_on_a_gpu_alone() -> None:
+    assert [pick_precision("auto", torch.device(d)) for d in ("cpu", "cuda", "mps")] == ["fp32", "fp16", "fp32"]
+    with pytest.raises(OptionError, match="there are: auto, fp32, bf16, fp16"):
+        pick_precision("half", torch.device("cpu"))
+
+
+@pytest.mark.parametrize("outputs", [1, 5, 40])
+def test_the_reordered_head_gives_the_outputs_of_the_model(tmp_path: Path, outputs: int) -> None:
+    loaded = loud(new_model(tiny_segformer(tmp_path, outputs), numbered(outputs), image_size=HW, seed=0))
+    generator = torch.Generator().manual_seed(outputs)
+    with torch.no_grad():
+        for tensor in (*loaded.model.decode_head.parameters(), *loaded.model.decode_head.batch_norm.buffers()):
+            if tensor.is_floating_point():  # every term of the head counts
+                tensor.copy_(torch.rand(tensor.shape, generator=generator) + 0.2)
+        for size_hw in (HW, (64, 64), (71, 50)):
+            pixels = torch.randn(2, 3, *size_hw, generator=generator)
+            expected = loaded.model.double()(pixels.double()).logits
+            found = logits_of(loaded.model.float(), pixels)
+            assert found.shape == expected.shape
+            assert torch.allclose(found.double(), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+@pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a != "segformer"])
+def test_other_architectures_are_asked_themselves(architecture: str) -> None:
+    model = AutoModelForSemanticSegmentation.from_config(tiny_config(architecture)).eval()
+    pixels = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        assert torch.equal(logits_of(model, pixels), model(pixels).logits)

@@ -20,6 +20,8 @@ from labelsync.cli.options import (
     percent,
     resamples_option,
     table,
+    ways_options,
+    ways_text,
 )
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.scores import GateResult
@@ -32,6 +34,8 @@ from labelsync.records.scores import GateResult
 @out_option("Folder to leave; by default ./<model>-<split>-evaluation.", required=False)
 @batch_size_option
 @device_option
+@ways_options
+@click.option("--limit", type=click.IntRange(min=1), metavar="N", help="Score the first N images of the split alone.")
 @click.option("--align", is_flag=True, help="Score although the classes differ, matched by name.")
 @click.option(
     "--renamed",
@@ -101,9 +105,11 @@ def as_text(record: EvaluateRecord) -> str:
         f"boundary IoU {percent(record.mean_boundary_iou)} (band {record.boundary_width:.2%} of the diagonal), "
         f"calibration error {percent(record.expected_calibration_error)}"
     )
+    of = f" of {record.images + record.left_out}" if record.left_out else ""
+    seen = ways_text(flip=record.flip, scales=record.scales, window=record.window)
     scored = (
-        f"{record.images} images of {record.split}, {record.pixels:,} labelled pixels, {record.seconds:.1f} s; "
-        f"{record.resampled}"
+        f"{record.images}{of} images of {record.split}{seen}, {record.pixels:,} labelled pixels, "
+        f"{record.seconds:.1f} s; {record.resampled}"
     )
     place = f"{record.path}{' (unchanged)' if record.unchanged else ''}"
     parts = [table(rows), *_slices(record), _safety(record), headline, f"{scored}\n{place}", gates_text(record.gates)]

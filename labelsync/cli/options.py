@@ -49,6 +49,38 @@ batch_size_option = click.option(
     help="Images run through the model at once.",
 )
 
+_WAYS = (
+    click.option("--flip", is_flag=True, help="Look at each image mirrored as well, and average."),
+    click.option(
+        "--scales",
+        type=CommaList("a,b,..", float),
+        default=(1.0,),
+        metavar="S,S,..",
+        help="Sizes of the model's input, as multiples of its own, that are averaged: 0.75,1,1.25.  [default: 1]",
+    ),
+    click.option(
+        "--window",
+        metavar="HxW",
+        help="Put windows of so many pixels of the image (512, or 384x512) into the model, instead of the whole image.",
+    ),
+)
+
+
+def ways_options(command: FC) -> FC:
+    """How a model looks at images."""
+    for option in reversed(_WAYS):
+        command = option(command)
+    return command
+
+
+def ways_text(*, flip: bool, scales: Sequence[float], window: str | None) -> str:
+    """How images were looked at, " (mirrored too, windows of 512x512)"; "" where it was as always."""
+    parts = ["mirrored too"] if flip else []
+    parts += [f"inputs of {', '.join(f'{s:g}' for s in scales)} times the model's"] if tuple(scales) != (1.0,) else []
+    parts += [f"windows of {window}"] if window else []
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
 gate_option = click.option(
     "--gate",
     multiple=True,

@@ -4,13 +4,14 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 from labelsync import store
 from labelsync.dataset.load import LabeledDataset, load
-from labelsync.errors import LabelsyncError, ModelError, OptionError
+from labelsync.errors import LabelsyncError, OptionError
+from labelsync.evaluation.aligned import segmenter_for
 from labelsync.evaluation.bootstrap import intervals, require_resamples, resampled
 from labelsync.evaluation.boundary import WIDTH
 from labelsync.evaluation.figures import HEADLINES, PER_CLASS, Figures
@@ -22,9 +23,9 @@ from labelsync.evaluation.slices import Describer, slice_scores
 from labelsync.evaluation.tally import Tally, write_tally
 from labelsync.evaluation.worst import write_worst
 from labelsync.labels import LabelMap
-from labelsync.model.load import load_model
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.source import locate
+from labelsync.model.ways import Ways, read_ways
 from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.text import from_json, to_json
@@ -41,6 +42,10 @@ def evaluate(
     out: str | Path | None = None,
     batch_size: int = 8,
     device: str | None = None,
+    flip: bool = False,
+    scales: Sequence[float] = (1.0,),
+    window: str | None = None,
+    limit: int | None = None,
     align: bool = False,
     renamed: Sequence[str] = (),
     by: Sequence[str] = (),
@@ -69,6 +74,11 @@ def evaluate(
         out: folder to leave; None = ./<model>-<split>-evaluation.
         batch_size: images run through the model at once.
         device: "cuda", "cpu", ...; None = a GPU if there is one.
+        flip, scales, window: also look at images mirrored, in several sizes and through windows, as `Segmenter` does;
+            evaluation.json says which. Takes as much longer as there are views and windows.
+        limit: score the first so many images of the split alone, in the order of the dataset: the images of a lower
+            limit are among those of a higher one, and of a dataset on the Hub no shards are fetched but theirs. They
+            need not be like the rest where a dataset is sorted. None = all.
         align: score although model and dataset do not have the same classes, matched by name. Classes that the model
             lacks then count as missed, and what it says beyond the dataset's classes as wrong.
         renamed: "OLD=NEW", where the dataset calls a class NEW that the model knows as OLD, as after a rename of a
@@ -93,7 +103,8 @@ def evaluate(
         GateFailed: a gate is not met. The folder is left, and the error carries the record.
     """
     started = time.perf_counter()
-    _require_range(boundary=boundary, resamples=resamples)
+    _require_range(boundary=boundary, resamples=resamples, limit=limit)
+    ways = read_ways(flip=flip, scales=scales, window=window)
     stated = read_gates(gate, gates)
     path = Path(out or default_out(model, split))
     data = load(
@@ -104,31 +115,28 @@ def evaluate(
         keep_zero=keep_zero,
         config=config,
     )
-    rows = data.splits[split]
+    rows = data.splits[split][:limit]
+    left_out = len(data.splits[split]) - len(rows)
     describer = Describer(data, by)
     meanings = groups_for(data.labels.names, groups)
     near = check_near_field(near_field)
-    settings = Settings(
-        split, align, tuple(sorted(set(renamed))), tuple(sorted(set(by))), boundary, resamples, meanings, near
-    )
+    sets = (tuple(sorted(set(renamed))), tuple(sorted(set(by))))
+    settings = Settings(split, align, *sets, boundary, resamples, meanings, near, ways, limit if left_out else None)
     inputs = {"model": locate(model).digest, "dataset": data.digest}
-    manifest = None if overwrite else _same(path, store.fingerprint("evaluate", inputs, asdict(settings)))
+    manifest = None if overwrite else _same(path, store.fingerprint("evaluate", inputs, settings.stated))
     unchanged = manifest is not None
     if manifest is None:
         with store.stage_folder(path, stage="evaluate", overwrite=overwrite) as work:
-            segmenter = _segmenter(model, data, settings, device=device, batch_size=batch_size)
+            segmenter = segmenter_for(
+                model, data, align=align, renamed=settings.renamed, ways=ways, device=device, batch_size=batch_size
+            )
             tally = _tally(segmenter, rows, data.labels, describer, settings)
             summary = _summary(tally, data.labels, settings, unit=describer.unit)
-            summary["lacking"] = list(segmenter.lacking)
+            summary |= {"lacking": list(segmenter.lacking), "left_out": left_out, **_seen(ways)}
             _write(work, _about(model, dataset, data, inputs) | {"split": split} | summary, tally, data.labels)
             write_worst(work / "worst", segmenter, rows, tally, data.labels)
             manifest = store.write_manifest(
-                work,
-                "evaluate",
-                inputs=inputs,
-                settings=asdict(settings),
-                summary=_short(summary),
-                labels=data.labels,
+                work, "evaluate", inputs=inputs, settings=settings.stated, summary=_short(summary), labels=data.labels
             )
     here: dict[str, Any] = {"path": str(path), "model": str(model), "dataset": str(dataset), "unchanged": unchanged}
     record = _record(path, manifest, here | {"seconds": round(time.perf_counter() - started, 1)})
@@ -150,6 +158,14 @@ class Settings:
     resamples: int
     groups: Groups | None
     near_field: tuple[float, float, float]
+    ways: Ways = field(default_factory=Ways)
+    limit: int | None = None
+
+    @property
+    def stated(self) -> dict[str, Any]:
+        """By name. What came later is left out where it is as it always was: those evaluations are still the same."""
+        later = {"ways": Ways(), "limit": None}
+        return {n: v for n, v in asdict(self).items() if n not in later or getattr(self, n) != later[n]}
 
 
 def default_out(model: str | Path, split: str) -> Path:
@@ -177,34 +193,12 @@ def figures_of(record: EvaluateRecord) -> dict[str, float | None]:
 # -------------------------------------------------------------------- what is scored
 
 
-def _require_range(*, boundary: float, resamples: int) -> None:
+def _require_range(*, boundary: float, resamples: int, limit: int | None) -> None:
+    if limit is not None and limit < 1:
+        raise OptionError(f"--limit is {limit}", hint="score 1 image or more, or leave it out for all")
     if not 0 < boundary < 1:
         raise OptionError(f"--boundary is {boundary:g}", hint="it is a share of the image's diagonal, as 0.005")
     require_resamples(resamples)
-
-
-def _segmenter(
-    model: str | Path, data: LabeledDataset, settings: Settings, *, device: str | None, batch_size: int
-) -> Segmenter:
-    """The model, answering in the dataset's classes."""
-    loaded = load_model(model, device=device)
-    new_names = _renames(settings.renamed, loaded.names, data.labels.names)
-    loaded = replace(loaded, names=tuple(new_names.get(name, name) for name in loaded.names))
-    ours = [new_names.get(name, name) for name in loaded.labels.names]
-    _require_classes(ours, data.labels.names, align=settings.align, names=(loaded.source, data.source))
-    return Segmenter(loaded, batch_size=batch_size, labels=data.labels)
-
-
-def _renames(renamed: Sequence[str], ours: Sequence[str], theirs: Sequence[str]) -> dict[str, str]:
-    """The model's name of a class -> the dataset's. Raises OptionError for a name that one of them does not have."""
-    pairs = [text.partition("=") for text in renamed]
-    for (old, equals, new), text in zip(pairs, renamed, strict=True):
-        if not equals or old not in ours or new not in theirs:
-            raise OptionError(
-                f"--renamed {text!r} says nothing here",
-                hint="write OLD=NEW, a class of the model and what the dataset calls it",
-            )
-    return {old: new for old, _, new in pairs}
 
 
 def _tally(
@@ -220,28 +214,6 @@ def _tally(
         safety=safety,
         progress=f"evaluate {settings.split}",
     )
-
-
-def _require_classes(model: Sequence[str], dataset: Sequence[str], *, align: bool, names: tuple[str, str]) -> None:
-    """Raises ModelError unless both have the same class names, in any order, or `align` is set and some are shared."""
-    ours, theirs = set(model), set(dataset)
-    if ours == theirs or (align and ours & theirs):
-        return
-    sides = [
-        f"only in {name}: {', '.join(sorted(only)) or 'nothing'}"
-        for name, only in zip(names, (ours - theirs, theirs - ours), strict=True)
-    ]
-    raise ModelError(
-        f"{names[0]} and {names[1]} do not have the same classes ({'; '.join(_shortened(s) for s in sides)})",
-        hint="none is shared: it is a model for something else"
-        if not ours & theirs
-        else "pass --align to score the shared ones by name",
-        details=sides,
-    )
-
-
-def _shortened(text: str, limit: int = 120) -> str:
-    return text if len(text) <= limit else text[:limit] + " ..."
 
 
 def _same(out: Path, wanted: str) -> Manifest | None:
@@ -279,6 +251,11 @@ def _summary(tally: Tally, labels: LabelMap, settings: Settings, *, unit: str) -
     return plain
 
 
+def _seen(ways: Ways) -> dict[str, Any]:
+    """How images were looked at, under the names of the flags."""
+    return {"flip": ways.flip, "scales": list(ways.scales), "window": ways.window_text}
+
+
 def _about(model: str | Path, dataset: str | Path, data: LabeledDataset, inputs: Mapping[str, str]) -> dict[str, Any]:
     return {
         "model": short_name(model),
@@ -307,7 +284,7 @@ def _short(summary: Mapping[str, Any]) -> dict[str, Any]:
 def _record(folder: Path, manifest: Manifest, here: Mapping[str, Any]) -> EvaluateRecord:
     """The record of an evaluation, made just now or found; `here` = what depends on this call."""
     found = json.loads((folder / EVALUATION).read_bytes())
-    names = {field.name for field in fields(EvaluateRecord)}
+    names = {f.name for f in fields(EvaluateRecord)}
     known = {name: value for name, value in found.items() if name in names}
     return from_json(EvaluateRecord, _json(known | dict(here) | {"digest": manifest.digest}), where=EVALUATION)
 

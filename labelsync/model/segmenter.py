@@ -1,7 +1,7 @@
 """`Segmenter`: images to class maps at their original size. The one way from image to classes, for evaluation,
 training's evaluations, `predict` and a robot's loop."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,12 @@ from PIL import Image
 from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.labels import LabelMap
 from labelsync.model.load import LoadedModel, load_model, pick_device
+from labelsync.model.precision import DTYPES, pick_precision
 from labelsync.model.preprocess import normalize, resize
+from labelsync.model.segformer import logits_of
+from labelsync.model.uncertainty import Uncertainty, winner_and_probabilities, winner_and_uncertainty
+from labelsync.model.ways import Canvas, Found, Grid, Pick, pick_of_mean, read_ways, scaled
+from labelsync.model.winner import winner_and_confidence, winning_output
 from labelsync.pixels.image import decode_image, rgb
 
 ImageLike = npt.NDArray[np.uint8] | bytes | Image.Image | str | PathLike[str]
@@ -24,7 +29,8 @@ class Segmenter:
     """A model ready to segment, kept on its device.
 
     Any number of threads may call one Segmenter: it holds nothing between calls. Inference runs in float32 without
-    autocast, whatever the caller's context; a model in training mode is put into eval mode.
+    autocast, whatever the caller's context, unless `precision` says otherwise; a model in training mode is put into
+    eval mode. A model that it loads itself is warm then: the first image takes no longer than the others.
 
     Args:
         model: a folder, a Hub id "user/name[@revision]", or a model loaded already.
@@ -32,9 +38,15 @@ class Segmenter:
         batch_size: images run through the model at once.
         labels: classes to answer in, matched with the model's outputs by name; None = the model's own. Where the
             winning output is of no class of `labels`, the answer is 0: such an output is never skipped for the next.
+        flip: also look at each image mirrored, and average; see `labelsync.model.ways` for these three.
+        scales: sizes of the model's input, as multiples of its own, that are averaged.
+        window: "512" or "384x512" (height x width): put windows of so many pixels of the image into the model, one
+            after the other, instead of the whole image; for images much larger than what it was trained on.
+        precision: "fp32", or "bf16" or "fp16" for mixed precision, or "auto": fp16 on a CUDA device, else fp32.
 
     Raises:
         as `labelsync.model.load.load_model`.
+        OptionError: `precision`, `scales` or `window` that say nothing, or a scale whose inputs the model cannot take.
     """
 
     def __init__(
@@ -44,15 +56,28 @@ class Segmenter:
         device: str | None = None,
         batch_size: int = 8,
         labels: LabelMap | None = None,
+        flip: bool = False,
+        scales: Sequence[float] = (1.0,),
+        window: str | None = None,
+        precision: str = "fp32",
     ) -> None:
         if batch_size < 1:
             raise OptionError(f"a batch of {batch_size} images", hint="--batch-size is 1 or more")
+        self.ways = read_ways(flip=flip, scales=scales, window=window)
         self.loaded = model if isinstance(model, LoadedModel) else load_model(model, device=device)
         if device is not None and isinstance(model, LoadedModel):
             torch.nn.Module.to(self.loaded.model, pick_device(device))
         self.batch_size = batch_size
         self.labels = labels or self.loaded.labels
         self._table = self.labels.align(self.loaded.names).astype(self.labels.dtype)
+        self.precision = pick_precision(precision, self.device)
+        self._grids = () if self.ways.plain else tuple(self._grid(scale) for scale in self.ways.scales)
+        if not isinstance(model, LoadedModel):
+            self.warm_up()
+
+    def warm_up(self) -> None:
+        """Segment a black image of the model's own size: what is made at the first use is made now."""
+        self.segment(np.zeros((*self.loaded.size_hw, 3), np.uint8))
 
     @property
     def lacking(self) -> tuple[str, ...]:
@@ -73,12 +98,12 @@ class Segmenter:
 
     def segment_batch(self, images: Iterable[ImageLike]) -> list[npt.NDArray[Any]]:
         """Images of any sizes -> as many class maps, in order, run `batch_size` at once. Raises as `segment`."""
-        return [self._table[winner.cpu().numpy()] for winner, _ in self._in_batches(images, winning_output)]
+        return [self._table[winner.cpu().numpy()] for winner, *_ in self._in_batches(images, winning_output)]
 
     def segment_on_device(self, images: Iterable[ImageLike]) -> list[torch.Tensor]:
         """As `segment_batch`, as (H, W) int32 tensors that stay on the model's device. Raises as `segment`."""
         table = torch.from_numpy(self._table.astype(np.int32)).to(self.device)
-        return [table[winner.long()] for winner, _ in self._in_batches(images, winning_output)]
+        return [table[winner.long()] for winner, *_ in self._in_batches(images, winning_output)]
 
     def segment_with_confidence(
         self, images: Iterable[ImageLike]
@@ -86,110 +111,125 @@ class Segmenter:
         """As `segment_batch`, and beside each class map its confidence: (H, W) float32 in 0..1.
 
         The confidence of a pixel is the softmax probability of the winning output there, over the upsampled outputs.
-        It comes out of the same pass over the outputs: 0.37 s instead of 0.23 for a 1080p image of 35 classes on a CPU.
+        It comes out of one pass over all outputs: 0.37 s for a 1080p image of 35 classes on a CPU, 0.07 without it.
         """
         found = self._in_batches(images, winner_and_confidence)
-        return [(self._table[w.cpu().numpy()], c.cpu().numpy()) for w, c in found if c is not None]
+        return [(self._table[winner.cpu().numpy()], c.cpu().numpy()) for winner, c in found]
+
+    def segment_with_uncertainty(self, images: Iterable[ImageLike]) -> list[tuple[npt.NDArray[Any], Uncertainty]]:
+        """As `segment_batch`, and beside each class map how sure the model is of each pixel. Raises as `segment`."""
+        found = self._in_batches(images, winner_and_uncertainty)
+        return [(self._table[w.cpu().numpy()], Uncertainty(*(m.cpu().numpy() for m in maps))) for w, *maps in found]
+
+    def segment_with_probabilities(
+        self, images: Iterable[ImageLike]
+    ) -> list[tuple[npt.NDArray[Any], Uncertainty, npt.NDArray[np.uint8]]]:
+        """As `segment_with_uncertainty`, and (K, H, W) uint8 probabilities in 255ths: [i] is that of disk id i + 1.
+
+        They are large, 73 MB for a 1080p image of 35 classes: give few images at once. Raises as `segment`.
+        """
+        answers, ids = [], self._table.astype(np.int64)  # disk id of each output
+        for winner, *maps, found in self._in_batches(images, winner_and_probabilities):
+            probabilities = np.zeros((self.labels.num_labels, *winner.shape), np.uint8)
+            probabilities[ids[ids > 0] - 1] = found.cpu().numpy()[ids > 0]
+            sure = Uncertainty(*(m.cpu().numpy() for m in maps))
+            answers.append((self._table[winner.cpu().numpy()], sure, probabilities))
+        return answers
 
     @property
     def device(self) -> torch.device:
         """Where the model is."""
         return next(self.loaded.model.parameters()).device
 
-    def _in_batches(self, images: Iterable[ImageLike], pick: "_Pick") -> list["_Found"]:
+    def _in_batches(self, images: Iterable[ImageLike], pick: Pick) -> list[Found]:
         arrays = [as_array(image) for image in images]
-        found: list[_Found] = []
-        for start in range(0, len(arrays), self.batch_size):
-            found += self._segment(arrays[start : start + self.batch_size], pick)
+        found: list[Found] = []
+        size = self.batch_size if self.ways.window is None else 1  # an image has many windows
+        for start in range(0, len(arrays), size):
+            found += self._segment(arrays[start : start + size], pick)
         return found
 
-    def _segment(self, arrays: Sequence[npt.NDArray[np.uint8]], pick: "_Pick") -> list["_Found"]:
-        model = self.loaded.model
-        if model.training:
-            model.eval()
-        device = self.device
+    def _segment(self, arrays: Sequence[npt.NDArray[np.uint8]], pick: Pick) -> list[Found]:
+        self._ready()
         try:
-            pixels = torch.stack([resize(a, self.loaded.size_hw) for a in arrays]).to(device)
-            with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-                logits = model(normalize(pixels, mean=self.loaded.mean, std=self.loaded.std)).logits.float()
-                picked = [pick(o, a.shape[:2]) for o, a in zip(logits, arrays, strict=True)]
-                found: list[_Found] = [p if isinstance(p, tuple) else (p, None) for p in picked]
-                finite = bool(torch.isfinite(logits).all())
+            with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+                views = self._plain_views(arrays) if self.ways.plain else self._views(arrays)
+                found = [_picked(v, a.shape[:2], pick) for v, a in zip(views, arrays, strict=True)]
+                finite = bool(torch.stack([torch.isfinite(view).all() for each in views for view in each]).all())
         except torch.OutOfMemoryError:
             raise ModelError(
-                f"{len(arrays)} images at once do not fit into the memory of {device}",
+                f"{len(arrays)} images at once do not fit into the memory of {self.device}",
                 hint="choose a smaller --batch-size, or --device cpu",
             ) from None
         if not finite:
             raise ModelError(
-                f"{self.loaded.source} gives outputs that are not finite", hint="its training diverged: train it again"
+                f"{self.loaded.source} gives outputs that are not finite",
+                hint="its training diverged: train it again" if self.precision == "fp32" else "try --precision fp32",
             )
         return found
 
+    def _plain_views(self, arrays: Sequence[npt.NDArray[np.uint8]]) -> list[list[torch.Tensor]]:
+        """(C, h, w) outputs of each image, seen once."""
+        pixels = torch.stack([resize(a, self.loaded.size_hw) for a in arrays])
+        return [[outputs] for outputs in self._outputs(pixels)]
 
-_Pick = Callable[[torch.Tensor, Sequence[int]], torch.Tensor | tuple[torch.Tensor, torch.Tensor]]
-_Found = tuple[torch.Tensor, torch.Tensor | None]  # on the device: numbers of outputs, and confidence
+    def _views(self, arrays: Sequence[npt.NDArray[np.uint8]]) -> list[list[torch.Tensor]]:
+        """(C, h, w) outputs of each image in each of its views, from the smallest scale on, upright and mirrored."""
+        found: list[list[torch.Tensor]] = [[] for _ in arrays]
+        for grid in self._grids:
+            canvases = [Canvas(array, grid, self.ways.window) for array in arrays]
+            windows = [(canvas, place) for canvas in canvases for place in canvas.places]
+            for mirrored in (False, True)[: 1 + self.ways.flip]:
+                for start in range(0, len(windows), self.batch_size):
+                    part = windows[start : start + self.batch_size]
+                    pixels = torch.stack([canvas.pixels(place) for canvas, place in part])
+                    outputs = self._outputs(pixels.flip(-1)).flip(-1) if mirrored else self._outputs(pixels)
+                    for (canvas, place), output in zip(part, outputs, strict=True):
+                        canvas.add(place, output)
+                for views, canvas in zip(found, canvases, strict=True):
+                    views.append(canvas.take())
+        return found
 
+    def _outputs(self, pixels: torch.Tensor) -> torch.Tensor:
+        """(N, 3, h, w) uint8 of the model's input size -> (N, C, h', w') float32 outputs, on the device."""
+        half = self.precision != "fp32"
+        with torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=half):
+            placed = normalize(pixels.to(self.device), mean=self.loaded.mean, std=self.loaded.std)
+            return logits_of(self.loaded.model, placed).float()
 
-def winning_output(logits: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor:
-    """(C, h, w) float logits -> (H, W) number of the largest output after bilinear upsampling (corners not aligned).
+    def _grid(self, scale: float) -> Grid:
+        """What the model makes of its input at a scale. Raises OptionError if it takes inputs of one size alone."""
+        size_hw = scaled(self.loaded.size_hw, scale)
+        self._ready()
+        try:
+            with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
+                outputs = self._outputs(torch.zeros(1, 3, *size_hw, dtype=torch.uint8))
+        except torch.OutOfMemoryError:
+            raise ModelError(
+                f"an input of {size_hw[0]}x{size_hw[1]} does not fit into the memory of {self.device}",
+                hint=f"leave out --scales {scale:g}, or choose --device cpu",
+            ) from None
+        except (RuntimeError, ValueError, IndexError) as e:
+            if scale == 1 or "not enough memory" in str(e):
+                raise
+            own, wanted = ("x".join(map(str, size)) for size in (self.loaded.size_hw, size_hw))
+            raise OptionError(
+                f"--scales {scale:g}: {self.loaded.source} cannot take inputs of {wanted} in place of {own}",
+                hint="--flip and --window leave its input as it is",
+            ) from None
+        return Grid(size_hw, (outputs.shape[2], outputs.shape[3]))
 
-    Equal to `interpolate(...).argmax(0)`, the first of equals winning, which is what transformers'
-    `post_process_semantic_segmentation` does. One output is upsampled at a time, so memory is that of three maps
-    whatever C is (all 35 of a 1080p image would take 290 MB), and it is faster than the argmax over all.
-    """
-    winner, best = _empty(logits, size_hw)
-    for i in range(len(logits)):
-        _challenge(winner, best, upsampled(logits[i], size_hw), i)
-    return winner
-
-
-def winner_and_confidence(logits: torch.Tensor, size_hw: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """`winning_output`, and the (H, W) float32 softmax probability of that output, from upsampling each output once.
-
-    exp(best) / sum of exp(output) is taken relative to the upsampled largest output, which no output exceeds, so
-    nothing overflows. Where all outputs lie so far below it that their sum would vanish, it is taken relative to the
-    best output instead, for which the outputs are upsampled again.
-    """
-    highest = upsampled(logits.amax(0), size_hw)
-    winner, best = _empty(logits, size_hw)
-    total = torch.zeros_like(best)
-    for i in range(len(logits)):
-        plane = upsampled(logits[i], size_hw)
-        _challenge(winner, best, plane, i)
-        total += plane.sub_(highest).exp_()
-    if bool(total.min() > _VANISHING):
-        return winner, (best - highest).exp_().div_(total).clamp_(max=1)
-    total.zero_()
-    for output in logits:
-        total += upsampled(output, size_hw).sub_(best).exp_()
-    return winner, total.reciprocal_()
-
-
-_VANISHING = 1e-30
-
-
-def upsampled(output: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor:
-    """(h, w) float -> (H, W), bilinear, corners not aligned."""
-    size = [int(size_hw[0]), int(size_hw[1])]
-    plane: torch.Tensor = torch.nn.functional.interpolate(
-        output[None, None], size=size, mode="bilinear", align_corners=False
-    )[0, 0]
-    return plane
-
-
-def _empty(logits: torch.Tensor, size_hw: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """(H, W) winners and best outputs before the first."""
-    size = [int(size_hw[0]), int(size_hw[1])]
-    winner = torch.zeros(size, dtype=torch.uint8 if len(logits) <= 256 else torch.int32, device=logits.device)
-    return winner, torch.full(size, -torch.inf, dtype=logits.dtype, device=logits.device)
+    def _ready(self) -> None:
+        if self.loaded.model.training:
+            self.loaded.model.eval()
 
 
-def _challenge(winner: torch.Tensor, best: torch.Tensor, plane: torch.Tensor, number: int) -> None:
-    """Let output `number` win where it is larger than the best so far, in place."""
-    if number:
-        winner.masked_fill_(plane > best, number)
-    torch.maximum(best, plane, out=best)
+def _picked(views: Sequence[torch.Tensor], size_hw: Sequence[int], pick: Pick) -> Found:
+    """What is picked from an image's views."""
+    if len(views) > 1:
+        return pick_of_mean(views, size_hw, pick)
+    found = pick(views[0], size_hw)
+    return found if isinstance(found, tuple) else (found,)
 
 
 def as_array(image: ImageLike) -> npt.NDArray[np.uint8]:

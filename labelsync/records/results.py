@@ -168,7 +168,8 @@ class EvaluateRecord:
     `intervals` = figure, as gates name it ("mean_iou", "iou.road") -> 95 % bootstrap interval, `resampled` says of
     what; `slices` = slicing -> value -> scores; `boundary_width` = band of the boundary IoU as a share of the diagonal;
     `safety` is None where the classes are none of a sidewalk and no others were grouped; `lacking` = classes that the
-    model does not know, with `--align`.
+    model does not know, with `--align`; `flip`, `scales`, `window` = how images were looked at; `left_out` = images of
+    the split beyond `--limit`.
     """
 
     path: str
@@ -197,19 +198,43 @@ class EvaluateRecord:
     slices: dict[str, dict[str, SliceScores]] = field(default_factory=dict)
     safety: SafetyScores | None = None
     lacking: tuple[str, ...] = ()
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    window: str | None = None
+    left_out: int = 0
     gates: tuple[GateResult, ...] = ()
     unchanged: bool = False
 
 
 @dataclass(frozen=True)
+class VideoScores:
+    """How much the classes of a video flicker, in shares of pixels; None where there was nothing to compare.
+
+    `changed` = pixels of another class than in the frame before; `flicker` = the same, of those pixels alone that look
+    as they did, where nothing in the image accounts for it.
+    """
+
+    frames: int
+    flicker: float | None
+    changed: float | None
+
+
+@dataclass(frozen=True)
 class PredictRecord:
-    """`predict`: bitmaps and overlays of `images` images; `failed` = file -> reason."""
+    """`predict`: bitmaps and overlays of `images` images and frames; `failed` = file -> reason.
+
+    `precision` = what the model computed in, `resumed` = images that an interrupted run had done already, `videos` =
+    file -> how much it flickers.
+    """
 
     path: str
     model: str
     images: int
     failed: dict[str, str]
     seconds: float
+    precision: str = "fp32"
+    resumed: int = 0
+    videos: dict[str, VideoScores] = field(default_factory=dict)
     unchanged: bool = False
 
 

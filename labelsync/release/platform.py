@@ -9,7 +9,7 @@ import random
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlsplit
 
 from labelsync.errors import AuthError, LabelsyncError, ReleaseNotFound, ServiceError
@@ -58,7 +58,7 @@ class Platform:
         self._url = client.api_url()
         self._client = client.connect(self._url)
 
-    def __enter__(self) -> "Platform":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:

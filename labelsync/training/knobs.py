@@ -3,13 +3,13 @@
 Every default of a knob that came later is what a run did before there was the knob, so an old recipe means the same.
 """
 
-import re
 from dataclasses import dataclass, field
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field
 
 from labelsync.errors import OptionError
+from labelsync.model.size import parse_sides
 
 MIN_SIDE, MAX_SIDE = 2, 8192
 
@@ -124,8 +124,7 @@ class Recipe:
 
 def parse_size(text: str) -> tuple[int, int]:
     """(height, width) from "512" or "384x512". Raises OptionError."""
-    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip().lower())
-    size = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    size = parse_sides(text) or (0, 0)
     if not all(MIN_SIDE <= side <= MAX_SIDE for side in size):
         raise OptionError(f"image size {text!r} cannot be used", hint="write 512, or 384x512 for height x width")
     return size

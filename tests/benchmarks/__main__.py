@@ -12,7 +12,7 @@ import sys
 
 from tests.benchmarks.measure import ROUNDS, workplace
 
-NAMES = ("tutorial", "convert", "second_round", "input", "metric", "training", "pull_many")
+NAMES = ("tutorial", "convert", "second_round", "input", "metric", "predict", "training", "pull_many")
 
 
 def main(names: list[str]) -> None:
