@@ -5,7 +5,17 @@ from typing import Any
 import click
 
 from labelsync.cli.boundary import show_gated
-from labelsync.cli.options import CommaList, counts, json_option, status_option, table
+from labelsync.cli.options import (
+    CommaList,
+    batch_size_option,
+    counts,
+    device_option,
+    json_option,
+    out_option,
+    overwrite_option,
+    status_option,
+    table,
+)
 from labelsync.records.findings import CheckRecord, Finding, KindSummary
 
 
@@ -39,13 +49,25 @@ from labelsync.records.findings import CheckRecord, Finding, KindSummary
 )
 @click.option("--limit", default=10, show_default=True, metavar="N", help="Findings to list of each kind; 0 = all.")
 @click.option("--workers", type=int, metavar="N", help="Threads.  [default: number of CPUs]")
+@click.option("--model", metavar="MODEL", help="Ask this model too: a folder, or USER/NAME[@TAG] on the Hub.")
+@click.option(
+    "--min-contradicted",
+    default=0.5,
+    show_default=True,
+    metavar="SCORE",
+    help="Least score of a region that the model says is of another class, 0 to 1.",
+)
+@batch_size_option
+@device_option
+@out_option("Folder for the record and for pictures of what the model contradicts.", required=False)
+@overwrite_option
 @json_option
 def check(source: str, as_json: bool, **options: Any) -> None:
     """Tell what is wrong in SOURCE: a folder of labelsync pull or convert, or a dataset USER/NAME[@TAG] on the Hub.
 
     Finds broken, empty and tiny labels, objects without pixels and pixels without objects, images that are there twice
     or nearly twice in two splits, classes that a split lacks, and images of odd size, kind or orientation. Shows how
-    often each class is there.
+    often each class is there. With --model, tells also which regions of labels a model is sure are of another class.
     """
     from labelsync.quality.check import check as verb
 

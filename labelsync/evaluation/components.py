@@ -24,6 +24,7 @@ class Components:
     _starts: Ints  # of every run of equal pixels in a row, in the flattened bitmap
     _kept: npt.NDArray[np.bool_]  # which of those runs are of a component
     _of: Ints  # component of each kept run
+    _size_hw: tuple[int, int]
 
     def numbers(self, shape: tuple[int, int]) -> Ints:
         """(H, W) component of each pixel of the bitmap of that shape, -1 where the class was not wanted."""
@@ -33,8 +34,40 @@ class Components:
 
     def count(self, flags: npt.NDArray[np.bool_]) -> Ints:
         """(m,) number of pixels of each component at which (H, W) `flags` is set."""
-        runs = np.add.reduceat(flags.ravel(), self._starts, dtype=np.int64)[self._kept]
-        return np.bincount(self._of, weights=runs, minlength=len(self.classes)).astype(np.int64)
+        return self.total(flags, dtype=np.int64).astype(np.int64)
+
+    def total(self, values: npt.NDArray[Any], *, dtype: Any = np.float64) -> npt.NDArray[np.float64]:
+        """(m,) sum of (H, W) `values` over each component."""
+        runs = np.add.reduceat(values.ravel(), self._starts, dtype=dtype)[self._kept]
+        return np.bincount(self._of, weights=runs, minlength=len(self.classes)).astype(np.float64)
+
+    @property
+    def first_pixels(self) -> Ints:
+        """(m,) a pixel of each component, as its number in the flattened bitmap."""
+        pixels = np.empty(len(self.classes), np.int64)
+        pixels[self._of[::-1]] = self._starts[self._kept][::-1]  # of those written twice, the last: the first run
+        return pixels
+
+    def at(self, pixels: Ints) -> Ints:
+        """Numbers of the components that hold these pixels, given as numbers in the flattened bitmap."""
+        run_of = np.cumsum(self._kept) - 1  # number of a run among the kept ones
+        found: Ints = self._of[run_of[np.searchsorted(self._starts, pixels, side="right") - 1]]
+        return found
+
+    def boxes(self) -> Ints:
+        """(m, 4) left, top, width and height of each component, in pixels."""
+        width = self._size_hw[1]
+        starts = self._starts[self._kept]
+        lengths = np.diff(self._starts, append=width * self._size_hw[0])[self._kept]
+        top, left = np.divmod(starts, width)
+        ends = (left, top, left + lengths, top + 1)
+        bounds = []
+        for values, least in zip(ends, (True, True, False, False), strict=True):
+            bound = np.full(len(self.classes), np.iinfo(np.int64).max if least else 0)
+            (np.minimum if least else np.maximum).at(bound, self._of, values)
+            bounds.append(bound)
+        x0, y0, x1, y1 = bounds
+        return np.stack([x0, y0, x1 - x0, y1 - y0], axis=1)
 
 
 def components(bitmap: npt.NDArray[Any], wanted: npt.NDArray[np.bool_]) -> Components:
@@ -58,7 +91,7 @@ def components(bitmap: npt.NDArray[Any], wanted: npt.NDArray[np.bool_]) -> Compo
     classes = np.zeros(number, np.int64)
     classes[of] = values
     pixels = np.bincount(of, weights=length, minlength=number).astype(np.int64)
-    return Components(classes, pixels, starts, kept, of.astype(np.int64))
+    return Components(classes, pixels, starts, kept, of.astype(np.int64), (bitmap.shape[0], width))
 
 
 def _touching(row: Ints, left: Ints, length: Ints, width: int) -> tuple[Ints, Ints]:

@@ -23,6 +23,7 @@ _BY_KIND: dict[Kind, str] = {
     "exif-orientation": "labelsync, transformers and datasets turn it; other programs must too",
     "odd-size": "look whether the image belongs here",
     "odd-format": "labelsync makes it 8-bit RGB; look whether the image belongs here",
+    "contradicted-label": "look at the pictures that --out leaves; --open-issues tells the labelers",
 }
 
 

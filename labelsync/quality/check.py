@@ -5,11 +5,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tqdm import tqdm
 
+from labelsync import store
 from labelsync.errors import GateFailed, OptionError
 from labelsync.quality.advice import KINDS, advice
 from labelsync.quality.balance import Tally, balance, missing_classes
@@ -20,7 +22,11 @@ from labelsync.quality.look import Seen, look
 from labelsync.quality.sizes import surprises
 from labelsync.quality.subject import Subject, open_subject
 from labelsync.records.findings import CheckRecord, Finding, KindSummary
+from labelsync.records.text import to_json
 from labelsync.release.parse import check_status
+
+if TYPE_CHECKING:  # a check without a model needs no torch
+    from labelsync.quality.second_opinion import Opinion
 
 R = TypeVar("R")
 
@@ -39,6 +45,12 @@ def check(
     min_instance: int = 10,
     limit: int = 10,
     workers: int | None = None,
+    model: str | Path | None = None,
+    min_contradicted: float = 0.5,
+    batch_size: int = 8,
+    device: str | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
 ) -> CheckRecord:
     """Look through a release or a dataset for labels, images and splits that are not as they should be.
 
@@ -57,9 +69,19 @@ def check(
         min_instance: an instance is tiny if it has fewer pixels.
         limit: findings of each kind that the record lists, the worst; 0 = all. All are counted.
         workers: threads; None = as many as there are CPUs.
+        model: also ask a model, a folder or a Hub id "user/name[@revision]", and tell the regions of labels that it is
+            sure are of another class. It finds most in samples that it was not trained on.
+        min_contradicted: least score of such a region, 0 to 1: the model's mean confidence in the other class, times
+            the region's share of the object or area it is part of, or its share of pixels away from a border.
+        batch_size: images run through the model at once.
+        device: "cuda", "cpu", ...; None = a GPU if there is one.
+        out: a folder to leave: the record as check.json and, with a model, pictures/ of its worst findings.
+        overwrite: replace what a check left at `out`.
 
     Raises:
         OptionError: a value that cannot be used.
+        ModelNotFound, ModelError: no model, or one that knows none of the classes.
+        OutputExists: `out` is not empty.
         GateFailed: `strict`, and something was found; its `record` is what would have been returned.
         DatasetNotFound: no finished folder of `pull` or `convert` there, or no such repo.
         ReleaseError, DatasetError: one that was edited or damaged as a whole. One broken file is a finding.
@@ -72,6 +94,7 @@ def check(
         ("--min-instance", min_instance, 0, None),
         ("--limit", limit, 0, None),
         ("--workers", 1 if workers is None else workers, 1, None),
+        ("--min-contradicted", min_contradicted, 0, 1),
     ):
         if not (value >= least and (most is None or value <= most)):  # a NaN is refused too
             allowed = f"{least} or more" if most is None else f"{least} to {most}"
@@ -80,8 +103,14 @@ def check(
     if unknown:
         raise OptionError(f"no kind of finding is called {unknown[0]!r}", hint=f"there are: {', '.join(KINDS)}")
     subject = open_subject(source, status=check_status(status))
-    found, tally = _find(subject, Bounds(min_labelled, min_instance), near=near, workers=workers)
-    record = _record(subject, [f for f in found if f.kind not in ignore], tally, limit=limit)
+    opinion = None if model is None else _opinion(model, subject, device=device, batch_size=batch_size)
+    with nullcontext() if out is None else store.stage_folder(out, stage="check", overwrite=overwrite) as work:
+        found, tally = _find(subject, Bounds(min_labelled, min_instance), near=near, workers=workers)
+        if opinion:
+            found += opinion.findings(bound=min_contradicted, least=min_instance)
+        record = _record(subject, [f for f in found if f.kind not in ignore], tally, limit=limit)
+        if work:
+            _write(work, record, opinion, limit=limit)
     if strict and (record.errors or record.warnings):
         raise GateFailed(
             f"{record.source} has {counted(record.errors, 'error')} and {counted(record.warnings, 'warning')}",
@@ -89,6 +118,24 @@ def check(
             record=record,
         )
     return record
+
+
+def _opinion(model: str | Path, subject: Subject, *, device: str | None, batch_size: int) -> "Opinion":
+    """The model, answering in the subject's classes; torch is loaded for it alone."""
+    from labelsync.model.segmenter import Segmenter
+    from labelsync.quality.second_opinion import Opinion
+
+    return Opinion(subject, Segmenter(model, device=device, batch_size=batch_size, labels=subject.labels))
+
+
+def _write(work: Path, record: CheckRecord, opinion: "Opinion | None", *, limit: int) -> None:
+    """check.json, pictures/ and, last, the manifest."""
+    store.write_text(work / "check.json", to_json(record) + "\n")
+    if opinion:
+        opinion.draw(work / "pictures", limit=limit)
+    digests = {"model": opinion.digest} if opinion else {}
+    counts = {"errors": record.errors, "warnings": record.warnings, "infos": record.infos}
+    store.write_manifest(work, "check", inputs=digests, settings={}, summary=counts)
 
 
 def _find(subject: Subject, bounds: Bounds, *, near: int, workers: int | None) -> tuple[list[Finding], Tally]:

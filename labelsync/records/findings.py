@@ -23,6 +23,7 @@ Kind = Literal[
     "exif-orientation",
     "odd-size",
     "odd-format",
+    "contradicted-label",
 ]
 
 
@@ -37,6 +38,7 @@ class Finding:
         class_name: the class it is about, "" if none.
         instances: annotation ids that it is about, the first few where there are many.
         others: uuids of the samples it has to do with, the nearest first.
+        region: left, top, width and height of where it is, in pixels; () where it is nowhere in particular.
         score: how bad, among findings of one kind; what is measured differs from kind to kind.
     """
 
@@ -49,6 +51,7 @@ class Finding:
     class_name: str = ""
     instances: tuple[int, ...] = ()
     others: tuple[str, ...] = ()
+    region: tuple[int, ...] = ()
     score: float = 0.0
 
 
