@@ -27,6 +27,7 @@ _PUBLIC = {
     "MeanIoU": "labelsync.evaluation.metric",
     "Segmenter": "labelsync.model.segmenter",
     "predict": "labelsync.deploy.predict",
+    "select": "labelsync.deploy.select",
     "prelabel": "labelsync.deploy.prelabel",
     "init": "labelsync.pipeline.config",
     "run": "labelsync.pipeline.run",

@@ -16,6 +16,7 @@ from labelsync.cli.prelabel import prelabel
 from labelsync.cli.pull import pull
 from labelsync.cli.push import push
 from labelsync.cli.rounds import init, promote, rollback, run, status
+from labelsync.cli.select import select
 from labelsync.cli.show_recipe import show_recipe
 from labelsync.cli.train import train
 from labelsync.cli.verify import verify
@@ -32,7 +33,7 @@ def main() -> None:
 
 for command in (
     *(create, add_images, create_release),
-    *(pull, diff, convert, check, push, verify, show_recipe, train, evaluate, compare, predict, prelabel),
+    *(pull, diff, convert, check, push, verify, show_recipe, train, evaluate, compare, predict, select, prelabel),
     *(init, run, status, promote, rollback),
     *(cache, demo),
 ):

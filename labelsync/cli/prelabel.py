@@ -48,8 +48,8 @@ from labelsync.records.prelabels import PrelabelRecord
 def prelabel(model: str, dataset: str, as_json: bool, **options: Any) -> None:
     """Predict the unlabeled samples of OWNER/DATASET with MODEL, and upload labels with status PRELABELED.
 
-    What the model is least sure of comes first in the labeling queue. What anybody has touched is left alone. The same command again goes on after an interruption. The key is in
-    SEGMENTS_API_KEY, another server in SEGMENTS_API_URL.
+    What the model is least sure of comes first in the labeling queue. What anybody has touched is left alone. The same
+    command again goes on after an interruption. The key is in SEGMENTS_API_KEY, another server in SEGMENTS_API_URL.
     """
     from labelsync.deploy.prelabel import prelabel as verb
 

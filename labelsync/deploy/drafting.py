@@ -96,7 +96,7 @@ def _written(
     """In the order of the samples; a batch is predicted while the one before it is written."""
 
     def write(sample: SampleState, found: Judgement | None, problem: str) -> _Drafted:
-        return _write(job, sample, found, problem, keep.get(sample.uuid), patience)
+        return _write(job, sample, found, problem, kept=keep.get(sample.uuid), patience=patience)
 
     waiting: deque[Future[_Drafted]] = deque()
     with (
@@ -176,7 +176,13 @@ class _Patience:
 
 
 def _write(
-    job: Job, sample: SampleState, found: Judgement | None, problem: str, kept: PrelabelRow | None, patience: _Patience
+    job: Job,
+    sample: SampleState,
+    found: Judgement | None,
+    problem: str,
+    *,
+    kept: PrelabelRow | None,
+    patience: _Patience,
 ) -> _Drafted:
     """Label and priority of one sample; of a diverse strategy the priority comes later."""
     if found is None:

@@ -48,8 +48,7 @@ def find_work(job: Job, states: Sequence[SampleState], *, labels: bool, limit: i
         else:
             rows[state.uuid] = settled
     if limit is not None:
-        name = job.strategy.name if job.strategy else ""
-        limit = max(0, limit - (job.past.written_since_end() if labels else job.past.ordered_since_end(name)))
+        limit = max(0, limit - (job.past.written_since_end() if labels else _ordered_before(job)))
     new = [s for s in states if s.uuid not in rows and (not labels or s.uuid not in keep)]
     for state in [] if limit is None else new[limit:]:
         rows[state.uuid] = PrelabelRow(state.uuid, state.name, "left", "beyond the limit")
@@ -57,6 +56,11 @@ def find_work(job: Job, states: Sequence[SampleState], *, labels: bool, limit: i
     for uuid in keep:  # it may have been settled by what an interrupted run left open
         rows.pop(uuid, None)
     return Work(rows, [s for s in states if s.uuid not in rows], keep)
+
+
+def _ordered_before(job: Job) -> int:
+    """How many places of the interrupted run stay; a diverse order is made anew as a whole."""
+    return 0 if job.strategy is None or job.strategy.diverse else job.past.ordered_since_end(job.strategy.name)
 
 
 def _settle_open(job: Job) -> dict[str, PrelabelRow]:

@@ -74,7 +74,7 @@ class World:
         self.server.add_round(path, **add)
 
     def run(self, *argv: object, code: int = 0) -> Result:
-        """`labelsync prelabel` with the model and the dataset; the queue stays as it is unless `argv` says otherwise."""
+        """`labelsync prelabel` with the model and the dataset; the queue stays as it is unless `argv` says."""
         argv = ("--strategy", "none", *argv)
         argv = (self.model, DATASET, "--min-size", MIN_SIZE, "--out", self.folder / "p", "--device", "cpu", *argv)
         done = self.cli("prelabel", *argv, code=code, env=self.server.env)
