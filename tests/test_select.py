@@ -159,7 +159,8 @@ def test_every_architecture_has_embeddings_that_tell_images_apart(architecture, 
     images = [picture(i, (48, 64)) for i in (1, 2, 1)]
     found = segmenter.embed(images)
     assert found.shape[0] == 3 and found.ndim == 2 and found.dtype == np.float32 and np.isfinite(found).all()
-    assert np.allclose(found[0], found[2], atol=1e-5) and not np.allclose(found[0], found[1], atol=1e-5)
+    found /= np.abs(found).max()
+    assert np.allclose(found[0], found[2], atol=1e-4) and not np.allclose(found[0], found[1], atol=1e-2)
     assert segmenter.embed([]).shape[0] == 0
 
 
