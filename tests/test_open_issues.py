@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from labelsync.errors import OptionError
 from labelsync.pixels.image import decode_image
 from labelsync.pixels.instance import encode_instance_bitmap
-from labelsync.quality.issues import MARK
+from labelsync.quality.issues import MARK, datasets_of, open_issues
+from labelsync.records.findings import Finding
 from labelsync.release import transport
 from tests.loopback.segments import KEY, LoopbackSegments
 from tests.releases import draw_release, edit_release, sample_uuid
@@ -37,8 +39,7 @@ def check(server: LoopbackSegments, model: Path, tmp_path: Path, cli: Callable[.
     segmenter = Segmenter(model, device="cpu")
     for i in range(4):
         label = segmenter.segment(decode_image((tmp_path / f"drawn/images/frame_{i:04d}.jpg").read_bytes()))
-        for half in (slice(0, 64), slice(64, 128)) if i in WRONG else ():
-            label[:, half] = mistaken(label[:, half])
+        label = mistaken(label) if i in WRONG else label
         (tmp_path / f"drawn/bitmaps/{sample_uuid(i)}.png").write_bytes(encode_instance_bitmap(label.astype(np.uint32)))
     edit_release(path, of_classes)
     server.add_round(path)
@@ -70,8 +71,34 @@ def test_each_sample_gets_one_issue_with_all_its_regions(server, check):
     assert [(r["outcome"], r["regions"]) for r in record["issues"]] == [
         ("opened", sum(f["uuid"] == r["uuid"] for f in doubts)) for r in record["issues"]
     ]
-    assert max(r["regions"] for r in record["issues"]) >= 2
     assert {r["issue"] for r in record["issues"]} == {i["uuid"] for i in issues(server)}
+
+
+def test_an_issue_lists_regions_in_the_order_of_the_check_and_hides_where_the_model_lies(tmp_path):
+    said: dict[str, str] = {}
+
+    class Platform:
+        def of(self, dataset: str) -> list[Any]:
+            assert dataset in ("acme/a", "acme/b")
+            return []
+
+        def add(self, datasets: list[str], uuid: str, description: str) -> str:
+            said[uuid] = description
+            return f"issue of {uuid}"
+
+    found = [Finding("contradicted-label", "info", m, name=u, uuid=u) for m, u in (("1", "x"), ("2", "y"), ("3", "x"))]
+    (tmp_path / "v1.0").mkdir()
+    datasets = datasets_of("acme/a + acme/b")
+    rows = open_issues(Platform(), found, datasets=datasets, model=tmp_path / "v1.0", dry_run=False)
+    assert [(r.uuid, r.regions, r.issue) for r in rows] == [("x", 2, "issue of x"), ("y", 1, "issue of y")]
+    assert said["x"].splitlines()[1:] == ["- 1", "- 3"] and said["y"].splitlines()[1:] == ["- 2"]
+    assert "model v1.0 doubts that these 2 regions are" in said["x"] and "this region is" in said["y"]
+    assert str(tmp_path) not in said["x"]
+    open_issues(Platform(), found[:1], datasets=datasets, model="acme/seg@v2", dry_run=False)
+    assert "model acme/seg@v2 doubts" in said["x"]
+    for name in ("", "scene_parsing", "a/b/c", "acme/a + b"):
+        with pytest.raises(OptionError, match="names no dataset on Segments"):
+            datasets_of(name)
 
 
 def test_an_open_issue_is_not_doubled_and_a_closed_one_is_no_obstacle(server, check):
