@@ -6,7 +6,8 @@ and takes the same number of steps, so a choice is all that differs. Scores are 
 at the labels' own size. Beside them: no new labels, and all of them.
 
 `python -m tests.benchmarks.active_learning DATASET FIRST [--count 100] [--seeds 3] [--steps 500] [--split test]`, with
-two datasets of `labelsync convert`: all labels, and those of the first round. It is no part of `tox -e bench`: twenty minutes of one core.
+two datasets of `labelsync convert`: all labels, and those of the first round. It is no part of `tox -e bench`: it takes
+twenty minutes of one core.
 """
 
 import argparse
