@@ -12,7 +12,7 @@ import re
 import secrets
 import shutil
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ import filelock
 
 from labelsync.errors import DatasetNotFound, LabelsyncError, OutputError, OutputExists, OutputLocked
 from labelsync.labels import LabelMap
-from labelsync.records.text import from_json, to_json
+from labelsync.records.text import canonical, from_json, to_json
 
 MANIFEST = "manifest.json"
 FORMAT = 1
@@ -40,7 +40,7 @@ def sha256_file(path: Path) -> str:
 
 def digest_of(value: Any) -> str:
     """Hex digest of plain data (dicts, lists, numbers, strings), independent of key order."""
-    return sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode())
+    return sha256(canonical(value).encode())
 
 
 @contextmanager
@@ -68,6 +68,8 @@ def write_text(path: Path, text: str) -> None:
 
 def link_or_copy(source: Path, target: Path) -> None:
     """Hard-link `source` at `target`, or copy it where the file system cannot link (or not once more)."""
+    with suppress(OSError):  # there is a file, or no folder yet
+        return os.link(source, target)
     with replacing(target) as temporary:
         try:
             os.link(source, temporary)
@@ -132,8 +134,8 @@ def write_manifest(
 ) -> Manifest:
     """Digest every file below `folder` (not those in `exclude`, at its top, nor `known` ones), write it last."""
     files = dict(known or {})
-    for name, path in sorted((p.relative_to(folder).as_posix(), p) for p in folder.rglob("*") if p.is_file()):
-        if name not in files and name.split("/")[0] not in (MANIFEST, *exclude):
+    for name in sorted({p.relative_to(folder).as_posix() for p in folder.rglob("*")} - files.keys()):
+        if name.split("/")[0] not in (MANIFEST, *exclude) and (path := folder / name).is_file():
             files[name] = FileEntry(sha256_file(path), path.stat().st_size)
     body = {
         "stage": stage,
@@ -265,13 +267,12 @@ def locked(out: Path) -> Iterator[None]:
         OutputError: no file can be made there at all, as in /proc; filelock takes that for a holder too.
     """
     out.parent.mkdir(parents=True, exist_ok=True)
-    file = lock_file(out)
-    lock = filelock.FileLock(file)
+    lock = filelock.FileLock(lock_file(out))
     try:
         with lock.acquire(blocking=False):
             yield
     except filelock.Timeout:
-        if not file.exists():  # whoever holds a lock has made its file
+        if not lock_file(out).exists():  # whoever holds a lock has made its file
             raise OutputError(f"{out.parent} is no place for files", hint="choose another --out") from None
         raise OutputLocked(f"another labelsync is writing {out}", hint="wait for it, or choose another --out") from None
 

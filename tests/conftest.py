@@ -27,7 +27,7 @@ os.environ |= {
     "HF_HOME": f"{_HOME.name}/huggingface",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
-    "HF_HUB_DISABLE_XET": "1",  # the loopback Hub speaks LFS
+    "HF_HUB_DISABLE_XET": "1",  # a compiled client with threads of its own; tests/publish/test_xet.py has it on
     "LABELSYNC_CACHE": f"{_HOME.name}/labelsync",
     "SEGMENTS_API_URL": NOWHERE,
     "MPLCONFIGDIR": f"{_HOME.name}/matplotlib",

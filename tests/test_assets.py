@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import requests
 from PIL import Image
 
 from labelsync.errors import BitmapError
@@ -16,8 +17,10 @@ from labelsync.pixels.instance import encode_instance_bitmap
 from labelsync.release import transport
 from labelsync.release.assets import GIVE_UP_AFTER, Asset, Kind, check_asset, extension_of, fetch_assets
 from labelsync.release.cache import AssetCache
-from labelsync.release.transport import FetchError, Session, fetch, shown
+from labelsync.release.transport import FetchError, Session, fetch
+from labelsync.release.urls import shown
 from tests.loopback.segments import LoopbackSegments
+from tests.loopback.segments_storage import FORM
 
 NOISE = np.random.default_rng(0).integers(0, 255, (40, 50, 3), dtype=np.uint8)
 SECRET = "X-Amz-Signature=5ecret"
@@ -241,6 +244,17 @@ def test_a_redirect_within_http_is_followed(server: LoopbackSegments, serve: Cal
     assert got(serve(JPEG)) == (PNG, "")
 
 
+@pytest.mark.parametrize("size", [10, 3_000_000])
+def test_an_upload_that_is_sent_elsewhere_arrives_whole(server: LoopbackSegments, size: int) -> None:
+    platform, form = server.platform, dict.fromkeys(FORM, "x") | {"key": "a"}
+    platform.upload_keys.add("a")
+    moved = server.faults.status(307, path="^/$", headers={"Location": server.storage_url}, server="storage")
+    with Session() as session:
+        answer = session.post(server.storage_url, data=form, files={"file": b"5" * size}, timeout=5)
+    assert (answer.status_code, moved.hits) == (204, 1)
+    assert server.bucket.objects["a"] == b"5" * size
+
+
 def test_redirects_in_a_circle_end(server: LoopbackSegments, serve: Callable[..., str]) -> None:
     url = serve(JPEG)
     server.faults.status(302, headers={"Location": url}, times=None)
@@ -276,6 +290,22 @@ def test_an_asset_named_twice_is_fetched_once(server: LoopbackSegments, serve: C
     asset = Asset(serve(JPEG), "image")
     fetch_assets([asset] * 5, cache=AssetCache(), workers=4)
     assert len(server.log) == 1
+
+
+def test_the_environment_is_searched_for_proxies_once_for_a_host(
+    serve: Callable[..., str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+    search = requests.sessions.get_environ_proxies
+    monkeypatch.setattr(
+        "requests.sessions.get_environ_proxies", lambda url, **kwargs: asked.append(url) or search(url, **kwargs)
+    )
+    with Session() as session:
+        for i in range(3):
+            fetch(session, serve(JPEG, f"{i}.jpg"))
+        with pytest.raises(FetchError, match="cannot be reached"):  # another host is another question
+            fetch(session, "http://localhost:9/a.jpg")
+    assert len(asked) == 2
 
 
 def test_a_cached_image_is_not_taken_for_a_bitmap(server: LoopbackSegments, serve: Callable[..., str]) -> None:

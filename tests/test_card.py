@@ -168,7 +168,7 @@ def test_a_later_round_says_what_it_changed(tmp_path: Path, cli: Any) -> None:
     def relabel(document: dict[str, Any]) -> None:
         del document["dataset"]["samples"][0]
         document["dataset"]["task_attributes"]["categories"][0]["name"] = "footway"
-        for sample in document["dataset"]["samples"]:
+        for sample in document["dataset"]["samples"][:4]:  # after the first, which is gone: 4 of the 11 in both
             for annotation in sample["labels"]["ground-truth"]["attributes"]["annotations"]:
                 annotation["category_id"] = 3 if annotation["category_id"] == 2 else annotation["category_id"]
 
@@ -181,7 +181,8 @@ def test_a_later_round_says_what_it_changed(tmp_path: Path, cli: Any) -> None:
         cli("convert", tmp_path / "pulled" / name, "--out", tmp_path / name, "--workers", 1, *earlier)
     first, second = ((tmp_path / name / "README.md").read_text() for name in ("v1", "v2"))
     assert "## Since" not in first
-    assert "## Since release `v1`\n\n3 samples added, 1 removed, 11 in both." in second
+    told = "3 samples added, 1 removed, 11 in both, 4 of them with another label, image or name."
+    assert f"## Since release `v1`\n\n{told}" in second
     assert "Since the earlier round: class-1 is now footway." in second
     before, now = (json.loads((tmp_path / n / "manifest.json").read_text())["summary"] for n in ("v1", "v2"))
     classes = next(t for t in tables(second) if t[0][0] == "class" and t[0][1] == "pixels before")[2:]
@@ -193,7 +194,7 @@ def test_a_later_round_says_what_it_changed(tmp_path: Path, cli: Any) -> None:
         if a != b
     }
     assert {row[0]: tuple(int(c.replace(",", "")) for c in row[1:3]) for row in classes} == expected
-    assert expected["class-2"][1] == 0
+    assert expected["class-2"][1] < expected["class-2"][0] and expected["class-3"][1] > expected["class-3"][0]
     assert {row[0]: int(row[3].replace(",", "")) for row in classes} == {n: b - a for n, (a, b) in expected.items()}
     splits = next(t for t in tables(second) if t[0] == ["split", "images before", "images now"])[2:]
     assert {row[0]: (int(row[1]), int(row[2])) for row in splits} == {

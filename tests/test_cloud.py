@@ -22,10 +22,11 @@ from PIL import Image
 import labelsync
 from labelsync.release import cloud, transport
 from labelsync.release.assets import Asset, Kind, fetch_assets
-from labelsync.release.cache import AssetCache, asset_key
+from labelsync.release.cache import AssetCache
 from labelsync.release.cloud import Buckets, require_object
 from labelsync.release.folder import open_release
 from labelsync.release.transport import FetchError
+from labelsync.release.urls import asset_key
 from tests.releases import draw_release, edit_release
 
 _OUT = io.BytesIO()

@@ -5,7 +5,10 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +23,7 @@ from labelsync import store
 from labelsync.dataset import pool, shards
 from labelsync.dataset.load import LabeledDataset
 from labelsync.dataset.sample import File, LabelledSample
-from labelsync.dataset.shards import Shard, write_shard
+from labelsync.dataset.shards import Shard, ShardResult, write_shard
 from labelsync.errors import LabelsyncError
 from labelsync.labels import LabelClass, LabelMap
 from labelsync.pixels.image import decode_image
@@ -440,11 +443,16 @@ def test_a_split_whose_only_sample_is_lost_gets_another(tmp_path: Path, lost: in
 # -------------------------------------------------------------------- shards, processes, determinism
 
 
-def test_the_same_release_gives_the_same_bytes_in_any_order_with_any_number_of_processes(tmp_path: Path) -> None:
+def test_the_same_release_gives_the_same_bytes_in_any_order_with_any_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     release = pulled(tmp_path, samples=48)
     one = labelsync.convert(release, out=tmp_path / "one", workers=1)
     two = labelsync.convert(release, out=tmp_path / "two", workers=2)
-    assert one.digest == two.digest and one.shards == 4
+    monkeypatch.setattr(pool, "BYTES_FOR_PROCESSES", 0)
+    four = labelsync.convert(release, out=tmp_path / "four", workers=2)
+    assert one.digest == two.digest == four.digest and one.shards == 4
+    assert digests(tmp_path / "two") == digests(tmp_path / "four")
     edit_release(tmp_path / "drawn/release.json", lambda d: d["dataset"]["samples"].reverse())
     turned = labelsync.pull(tmp_path / "drawn/release.json", out=tmp_path / "turned").path
     labelsync.convert(turned, out=tmp_path / "three", workers=1)
@@ -481,11 +489,55 @@ def test_a_samples_shard_is_the_one_of_the_first_release_of_labelsync() -> None:
     assert [shards.shard_of(u, 7) for u in "abcdef"] == [4, 1, 0, 2, 1, 2]
 
 
+@pytest.mark.parametrize(("least", "processes"), [(None, 0), (0, 2)])
+def test_processes_are_started_only_for_what_is_worth_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, least: int | None, processes: int
+) -> None:
+    asked: list[int] = []
+
+    class Counted(ProcessPoolExecutor):
+        def __init__(self, count: int, **kwargs: Any) -> None:
+            asked.append(count)
+            super().__init__(count, **kwargs)
+
+    monkeypatch.setattr(pool, "ProcessPoolExecutor", Counted)
+    if least is not None:
+        monkeypatch.setattr(pool, "BYTES_FOR_PROCESSES", least)
+    labelsync.convert(pulled(tmp_path, samples=40), out=tmp_path / "data", workers=2)
+    assert sum(asked) == processes
+
+
+def test_threads_stop_before_their_next_sample_when_one_shard_fails(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As when the disk is full: nobody writes on in a folder that goes away."""
+    started = threading.Event()
+    ended: list[str] = []
+
+    def write(shard: Shard, stopped: Callable[[], bool]) -> ShardResult:
+        if shard.path == "full":
+            started.wait(10)
+            raise OSError(28, "No space left on device")
+        started.set()
+        while not stopped():
+            time.sleep(0.01)
+        ended.append(shard.path)
+        raise InterruptedError("stopped")
+
+    monkeypatch.setattr(pool, "write_shard", write)
+    jobs = [Shard(str(tmp_path), "train", path, (), LABELS, names={}) for path in ("full", "other")]
+    with pytest.raises(OSError, match="No space left"):
+        pool.write_shards(jobs, workers=2)
+    assert ended == ["other"]
+
+
 def test_a_script_needs_no_main_guard_and_its_threads_no_care(tmp_path: Path) -> None:
     release = pulled(tmp_path, samples=40)
     script = tmp_path / "script.py"
     script.write_text(
         "import sys, labelsync\n"
+        "from labelsync.dataset import pool\n"
+        "pool.BYTES_FOR_PROCESSES = 0\n"
         "print('started')\n"
         "print(labelsync.convert(sys.argv[1], out=sys.argv[2], workers=2).outcomes['converted'])\n"
     )
@@ -497,6 +549,8 @@ def test_a_script_needs_no_main_guard_and_its_threads_no_care(tmp_path: Path) ->
 
 class _Deadly:
     """Kills the process that unpickles it."""
+
+    image, bitmap = File("", "", pool.BYTES_FOR_PROCESSES), None
 
     def __reduce__(self) -> tuple[Any, ...]:
         import os

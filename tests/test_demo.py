@@ -86,7 +86,7 @@ def test_overlays_and_bitmaps_of_the_test_images_are_there(run: tuple[Path, dict
 def test_record_lies_beside_the_stages(run: tuple[Path, dict[str, Any]]) -> None:
     out, record = run
     assert json.loads((out / "demo.json").read_text()) == record
-    assert list(record["seconds"]) == ["draw", "pull", "convert", "train", "evaluate", "predict"]
+    assert list(record["seconds"]) == ["draw", "pull", "convert", "train", "evaluate", "report", "predict"]
     assert {p.name for p in out.iterdir() if p.is_dir()} == {
         *("scenes", "release", "dataset", "start", "model", "evaluation", "predictions"),
     }
@@ -106,6 +106,16 @@ def test_text_names_what_was_lost_and_where_to_look(run: tuple[Path, dict[str, A
     assert f"splits: {record['convert']['splits']['train']} train" in text
     assert all(name in text for name in record["evaluate"]["per_category_iou"])
     assert str(out / "predictions" / "overlays") in text
+    assert f"open {out / 'report.html'} in a browser" in text
+
+
+def test_the_report_of_the_demo_holds_all_of_it(run: tuple[Path, dict[str, Any]]) -> None:
+    out, record = run
+    page = (out / "report.html").read_text()
+    assert f"{record['evaluate']['mean_iou']:.3f}" in page
+    for said in ("Safety", "Worst images", "What the model saw while it learned", "Class balance"):
+        assert said in page
+    assert len(page.encode()) == record["report"]["bytes"] < 15e6
 
 
 # -------------------------------------------------------------------- what lies there already

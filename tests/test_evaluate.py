@@ -226,7 +226,7 @@ def test_the_folder_says_what_was_scored_and_how_every_image_did(
             pooled[:, int(disk_id) - 1] += values
     assert pooled[0].sum() / pooled[2].sum() == pytest.approx(record.overall_accuracy, abs=1e-12)
 
-    worst = sorted(p.name for p in (out / "worst").iterdir())
+    worst = sorted(p.name for p in (out / "worst").glob("*.png"))
     ranked = sorted(images[:-1], key=lambda i: i["mean_iou"])
     assert worst == [f"{n:02d}-{i['name'].replace(' ', '_')}" for n, i in enumerate(ranked[:6], 1)]
     width = decode_image((out / "worst" / worst[0]).read_bytes()).shape[1]
@@ -397,6 +397,17 @@ def test_a_perfect_predictor_is_perfect_and_calibrated_alike_in_every_way(
     assert (record.mean_iou, record.overall_accuracy, record.mean_boundary_iou) == (1.0, 1.0, 1.0)
     sure = np.concatenate([confidence.ravel() for _, confidence in said])
     assert record.expected_calibration_error == pytest.approx(float((1 - sure.astype(float)).mean()), abs=1e-6)
+
+
+def test_a_comparison_of_two_ways_says_so(
+    model: Path, tmp_path: Path, dataset: Callable[..., None], cli: Callable[..., Result]
+) -> None:
+    dataset(drawn_rows(numbered(K)), numbered(K))
+    evaluate(model, dataset="x", out=tmp_path / "plain", device="cpu", resamples=0)
+    evaluate(model, dataset="x", out=tmp_path / "ways", device="cpu", resamples=0, **WAYS)
+    printed = cli("compare", tmp_path / "ways", "--baseline", tmp_path / "plain").stdout
+    assert "looked at otherwise: new --flip --scales 0.5,1 --window 50x60, baseline as it is" in printed
+    assert "otherwise" not in cli("compare", tmp_path / "ways", "--baseline", tmp_path / "ways").stdout
 
 
 def test_what_was_evaluated_before_there_were_other_ways_is_still_the_same() -> None:

@@ -68,4 +68,4 @@ def test_a_full_disk_is_one_line_and_leaves_nothing_that_looks_finished(ends, ve
     assert line.startswith("labelsync: ")
     assert "the disk is full" in line or "No space left on device" in line
     assert "out/manifest.json" not in left
-    assert not left or verb in ("train", "demo")  # those keep what they can go on from, or mark as theirs
+    assert not left or verb in ("train", "predict", "demo")  # those keep what they can go on from, or mark as theirs

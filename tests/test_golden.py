@@ -70,7 +70,7 @@ def facts(*, since: Since | None) -> CardFacts:
 
 def second_round() -> Since:
     classes = (ClassSince("unlabeled", 1_200, 1_000), ClassSince("road", 3_000, 7_500))
-    return Since("v1.0", 2, 1, 5, {"train": (4, 5), "validation": (1, 1), "test": (1, 1)}, classes)
+    return Since("v1.0", 2, 1, 5, 3, {"train": (4, 5), "validation": (1, 1), "test": (1, 1)}, classes)
 
 
 @pytest.mark.parametrize(("name", "since"), [("dataset-v1.0.md", None), ("dataset-v2.0.md", second_round())])

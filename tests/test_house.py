@@ -40,7 +40,9 @@ VENDORS = {
     "datasets": "dataset",
     "distributed": "dataset/cluster",
     "pyarrow": "dataset hub",
-    "jinja2": "dataset hub training",
+    "jinja2": "dataset hub evaluation training",
+    "markupsafe": "evaluation/page",
+    "matplotlib": "evaluation/plots",
     "huggingface_hub": "dataset hub model training",
     "torch": "model evaluation training deploy",
     "torchvision": "model training",
@@ -49,6 +51,9 @@ VENDORS = {
     "accelerate": "training",
     "evaluate": "evaluation",
     "scipy": "evaluation",
+    "onnx": "deploy",
+    "onnxscript": "deploy/graph",
+    "onnxruntime": "model/onnx deploy",
 }
 
 # What changes something on the Hub; only `hub` calls it. (`upload_asset` is of Segments.ai.)
@@ -58,7 +63,8 @@ HUB_WRITES = re.compile(
 )
 
 HEAVY = """
-    torch torchvision transformers datasets pyarrow fsspec distributed segments huggingface_hub evaluate av
+    torch torchvision transformers datasets pyarrow fsspec distributed segments huggingface_hub evaluate matplotlib av
+    onnx onnxscript onnxruntime
 """.split()  # noqa: SIM905 - as above
 
 
@@ -123,9 +129,8 @@ def test_vendors_are_imported_by_their_owners():
 def test_every_vendor_is_a_declared_dependency():
     project = tomllib.loads((ROOT.parent / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
-    declared = (
-        project["dependencies"] + extras["dask"] + extras["video"]
-    )  # those of `cloud` are found by fsspec, and not imported
+    # those of `cloud` are found by fsspec, and not imported
+    declared = project["dependencies"] + extras["dask"] + extras["onnx"] + extras["video"]
     names = {re.split(r"[<>=!~\[ ]", d)[0].lower().replace("-", "_") for d in declared}
     packages = {"PIL": "pillow", "segments": "segments_ai"}
     imported = {m.split(".")[0] for p in MODULES for m, _ in imports_of(p)} - sys.stdlib_module_names - {"labelsync"}

@@ -14,6 +14,7 @@ from segments import exceptions as sdk
 from segments.utils import bitmap2file
 
 from tests.loopback.segments import KEY, LoopbackSegments
+from tests.loopback.segments_people import Person
 from tests.releases import draw_release, sample_uuid
 
 DATASET = "acme/sidewalk"
@@ -139,6 +140,23 @@ def test_the_storage_refuses_a_key_and_serves_nothing_outside_its_folders(
     assert requests.get(f"{root}a.txt", timeout=5, headers={"Authorization": f"APIKey {KEY}"}).status_code == 400
     for path in ("b.txt", "..%2Fout.txt", "%2e%2e/out.txt"):
         assert requests.get(root + path, timeout=5).status_code == 403
+
+
+def test_people_come_between_two_requests(server: LoopbackSegments, client: SegmentsClient) -> None:
+    key, jane = sample_uuid(3), Person(server.platform, "jane")
+    jane.comes("PUT", key, status="LABELING_IN_PROGRESS", attributes=None)
+    with pytest.raises(sdk.NotFoundError):
+        client.get_label(key)
+    attributes = {"annotations": [], "segmentation_bitmap": {"url": "http://127.0.0.1:9/a.png"}}
+    for _ in range(2):  # she comes once
+        label = client.add_label(key, "ground-truth", attributes)
+        assert (label.label_status, label.created_by, label.updated_by) == ("PRELABELED", "jane", "acme")
+    controls = f"{server.storage_url}/-/people"
+    requests.post(controls, json={"sample": key, "status": "REVIEWED", "before": "GET"}, timeout=5)
+    assert client.get_label(key).label_status == "REVIEWED"
+    client.delete_label(key, "ground-truth")
+    requests.post(controls, json={"sample": key, "status": "SKIPPED", "name": "joe"}, timeout=5)
+    assert client.get_label(key).created_by == "joe"
 
 
 def test_the_log_names_every_request_and_holds_no_key(server: LoopbackSegments, client: SegmentsClient) -> None:

@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from click.testing import Result
 
 import labelsync
 from labelsync import store
-from labelsync.dataset import reuse, sample, shards
+from labelsync.dataset import pool, reuse, sample, shards
 from labelsync.dataset.reuse import ROWS, RowIndex, row_key
 from labelsync.dataset.sample import File, LabelledSample
 from labelsync.errors import DatasetError
@@ -79,20 +80,16 @@ def again(release: Path, old: Path, out: Path, **options: Any) -> ConvertRecord:
     return labelsync.convert(release, out=out, previous=old, workers=1, **options)
 
 
-def without_rows(old: Path, copy: Path) -> Path:
-    """The same earlier round without its rows.json: it pins the same, and nothing of it can be taken over."""
-    shutil.copytree(old, copy)
-    (copy / ROWS).unlink()
-    document = json.loads((copy / "manifest.json").read_text())
-    del document["files"][ROWS]
-    (copy / "manifest.json").write_text(json.dumps(document))
+def without_data(old: Path, copy: Path) -> Path:
+    """The same earlier round, its shards lost: it pins the same, and nothing of it can be taken over."""
+    shutil.copytree(old, copy, ignore=shutil.ignore_patterns("*.parquet"))
     return copy
 
 
 def same_as_from_scratch(folder: Path, release: Path, old: Path, **options: Any) -> ConvertRecord:
     """A second round with reuse; all that it leaves is byte for byte what a conversion of everything leaves."""
     record = again(release, old, folder / "b", **options)
-    scratch = again(release, without_rows(old, folder / "plain"), folder / "c", **options)
+    scratch = again(release, without_data(old, folder / "plain"), folder / "c", **options)
     assert scratch.reused == scratch.linked == 0
     assert digests(folder / "b") == digests(folder / "c")
     for name in (ROWS, "ledger.json", "splits.json", "id2label.json"):
@@ -247,11 +244,11 @@ def test_other_column_names_copy_rows_and_link_no_shard(tmp_path: Path) -> None:
     assert (record.decoded, record.reused, record.linked) == (0, 40, 0)
 
 
-def test_other_row_groups_copy_rows_and_link_no_shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_row_groups_stay_as_the_earlier_round_had_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     old, release = two(tmp_path)
     monkeypatch.setattr(shards, "ROW_GROUP_BYTES", 5000)
     record = same_as_from_scratch(tmp_path, release, old)
-    assert (record.decoded, record.reused, record.linked) == (0, 40, 0)
+    assert (record.decoded, record.reused, record.linked) == (0, 40, 10)
 
 
 def test_a_converter_that_writes_other_bytes_takes_nothing_over(
@@ -275,7 +272,8 @@ def test_a_round_of_plain_bitmaps_and_one_onto_itself(tmp_path: Path) -> None:
     assert record.digest == expected.digest and digests(old) == before
 
 
-def test_processes_take_over_as_one_does(tmp_path: Path) -> None:
+def test_processes_take_over_as_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pool, "BYTES_FOR_PROCESSES", 0)
     change = redraw(tmp_path / "drawn", *range(0, 40, 1))
     old, release = two(tmp_path, samples=48, change=change)
     record = labelsync.convert(release, out=tmp_path / "two", previous=old, workers=2)
@@ -334,7 +332,7 @@ def test_a_row_that_is_not_the_one_that_was_asked_for_is_not_taken(tmp_path: Pat
     manifest["files"][ROWS] = {"sha256": store.sha256_file(old / ROWS), "size": (old / ROWS).stat().st_size}
     (old / "manifest.json").write_text(json.dumps(manifest))
     again(release, old, tmp_path / "b")
-    again(release, without_rows(old, tmp_path / "plain"), tmp_path / "c")
+    again(release, without_data(old, tmp_path / "plain"), tmp_path / "c")
     assert digests(tmp_path / "b") == digests(tmp_path / "c")
 
 
@@ -398,7 +396,12 @@ def test_rows_json_says_what_is_in_the_shards(tmp_path: Path) -> None:
     index = from_json(RowIndex, (old / ROWS).read_bytes())
     dataset = labelsync.load(old)
     rows = [row for split in dataset.splits.values() for row in split]
-    listed = [pixels for name in sorted(index.shards, key=order) for _, pixels in index.shards[name].rows]
+    listed = [pixels for name in sorted(index.shards, key=order) for _, _, pixels in index.shards[name].rows]
+    uuids = [uuid for name in sorted(index.shards, key=order) for uuid, _, _ in index.shards[name].rows]
+    assert uuids == [row.uuid for row in rows]
+    for path, shard in index.shards.items():
+        metadata = pq.ParquetFile(old / path).metadata
+        assert [metadata.row_group(g).num_rows for g in range(metadata.num_row_groups)] == list(shard.groups)
     for row, pixels in zip(rows, listed, strict=True):
         values, counts = np.unique(decode_semantic(row.label), return_counts=True)
         assert pixels == dict(zip(values.tolist(), counts.tolist(), strict=True))

@@ -37,6 +37,8 @@ image_size = "32"
 set = ["max_steps=2"]
 [gates]
 require = ["mean_iou >= 0.0"]
+[report]
+html = false
 """
 
 
@@ -136,6 +138,9 @@ def test_three_rounds_leave_three_tags_each_and_move_only_their_change(team):
     fetched = [r.path for r in team.platform.log if r.path.endswith((".png", ".jpg"))]
     assert [p.rpartition("/")[2] for p in fetched] == ["redrawn-3.png"]
     team.label("v3", rename)
+    team.edit("[hub]", '[hub]\ndataset_license = "cc-by-4.0"\nmodel_license = "other"')
+    assert not (team.folder / "rounds/v2/report.html").exists()
+    team.edit("html = false", "html = true")
     third = team.run()
     assert (second["previous"], third["previous"], third["number"]) == ("v1", "v2", 3)
     assert tags(team, "dataset") == {"main", "v1", "v2", "v3"}
@@ -156,6 +161,14 @@ def test_three_rounds_leave_three_tags_each_and_move_only_their_change(team):
     assert f"| kerb | {iou['new']:.4f} | {iou['baseline']:.4f} | {iou['delta']:+.4f}" in page
     assert "class-1 is now called kerb" in page and "in **production**" in page
     assert f"mean IoU **{third['mean_iou']:.4f}**" in page
+    card = team.hub.files(team.model, "v3", kind="model")["README.md"].decode()
+    assert f"| dataset | [{team.dataset} (v3)]" in card and heads(team, "dataset")["v3"] in card
+    assert "license: other\n" in card
+    assert b"license: cc-by-4.0\n" in team.hub.files(team.dataset, "v3")["README.md"]
+    report = (team.folder / "rounds/v3/report.html").read_text()
+    assert "The gate is met" in report and f'<dd class="value">{third["mean_iou"]:.3f}</dd>' in report
+    assert "Changes since the baseline" in report and "What the model saw while it learned" in report
+    assert "## Scores on the test split" in card and f"images of {team.dataset}@v3" in card
 
 
 def test_classes_that_the_last_model_lacks_are_told_apart(team):
@@ -176,8 +189,10 @@ def test_classes_that_the_last_model_lacks_are_told_apart(team):
 
 
 def test_a_second_run_does_nothing(team):
+    team.edit("html = false", "html = true")
     team.label("v1")
     team.run()
+    assert (team.folder / "rounds/v1/report.html").is_file()
     found = heads(team), heads(team, "dataset")
     before = {
         p: p.stat().st_mtime_ns for p in (team.folder / "rounds").rglob("*") if p.is_file() and p.name != "round.json"
@@ -204,6 +219,9 @@ def test_a_failed_gate_publishes_the_model_and_leaves_production(team):
     assert found["production"] == found["v1"] != found["v2"]
     status = json.loads(team.cli("status", team.folder / "labelsync.toml", "--json").stdout)
     assert status["production"] == "v1"
+    argv = ("train", team.folder / "rounds/v2/dataset", "--out", team.folder / "out", "--model", team.folder / "start")
+    line = team.cli(*argv, "--recipe", "demo", "--published-as", f"{team.dataset}@v1", code=1).stderr
+    assert f"{team.dataset}@v1 is not the dataset at" in line
     assert [(r["name"], r["production"], r["samples"]) for r in status["rounds"]] == [
         ("v1", True, 20),
         ("v2", False, 20),
@@ -270,6 +288,9 @@ def test_on_another_machine_classes_and_splits_come_from_the_hub(team):
     second = team.run()
     assert team.splits("v2") == pinned
     assert second["baseline_mean_iou"] is not None, second["stages"]  # the model that is in production there
+    again = team.run()  # what is published now is its own, and it must not stand on that
+    assert {s["outcome"] for s in again["stages"] if s["stage"] != "promote"} <= {"unchanged", "skipped"}, again
+    assert again["baseline_mean_iou"] == second["baseline_mean_iou"]
 
 
 def test_on_another_machine_a_published_round_keeps_its_splits(team):
@@ -348,6 +369,18 @@ def test_several_datasets_become_one_round(team):
     assert record["stages"][-1]["figures"]["samples"] == SAMPLES + 8
 
 
+def test_rounds_of_other_releases_never_share_a_name(team):
+    team.label("v1")
+    first = team.run("--until", "pull")
+    team.platform.add_round(draw_release(team.folder / "other", samples=8, seed=5, dataset="acme/square", name="v1"))
+    team.edit('["acme/sidewalk"]', '["acme/sidewalk", "acme/square"]')
+    second, again = team.run("--until", "pull"), team.run("--until", "pull")
+    assert second["releases"] == {"acme/sidewalk": "v1", "acme/square": "v1"}
+    assert (first["name"], second["number"], second["previous"]) == ("v1", 2, "v1")
+    assert second["name"].startswith("v1-") and again["name"] == second["name"]
+    assert again["stages"][0]["outcome"] == "unchanged"
+
+
 # -------------------------------------------------------------------- production
 
 
@@ -365,6 +398,12 @@ def test_promote_and_rollback_move_the_tag(team):
     record = json.loads(team.cli("rollback", config, "--json").stdout)
     assert (record["production"], record["before"], production()) == ("v1", "v2", "v1")
     assert "nothing to roll back to" in team.cli("rollback", config, code=2).stderr
+    promoted = team.run()["stages"][-1]  # nothing is new
+    assert (promoted["outcome"], promoted["note"], production()) == ("unchanged", "v1 is in production", "v1")
+    assert team.run("--from", "promote", "--force", "promote")["production"] and production() == "v2"
+    team.run("--release", "v1")  # an old round once more
+    assert production() == "v2"
+    team.cli("rollback", config)
     assert json.loads(team.cli("promote", config, "--json").stdout)["production"] == "v2" == production()
     assert "no round 'v9'" in team.cli("promote", config, "--release", "v9", code=2).stderr
 

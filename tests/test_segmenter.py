@@ -1,5 +1,6 @@
 import io
 from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from labelsync.model import winner
 from labelsync.model.load import load_model, new_model, save_model
 from labelsync.model.precision import pick_precision
 from labelsync.model.preprocess import resize
-from labelsync.model.segformer import logits_of
+from labelsync.model.segformer import logits_of, quicken
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.winner import winning_output
 from labelsync.pixels.image import encode_png
@@ -108,6 +109,16 @@ def test_the_winner_is_that_of_upsampling_everything(outputs: int, size_hw: tupl
     found = winning_output(logits, size_hw)
     assert found.dtype == (torch.uint8 if outputs <= 256 else torch.int32)
     assert torch.equal(found.long(), everything[0].argmax(0))
+
+
+@pytest.mark.parametrize("size_hw", [(131, 77), (250, 300), (66, 41), (1000, 40)])
+def test_what_is_not_computed_is_as_if_it_were(size_hw: tuple[int, int]) -> None:
+    coarse = torch.randn(1, 6, 3, 3, generator=torch.Generator().manual_seed(1))
+    logits = torch.nn.functional.interpolate(coarse, size=(33, 40), mode="bicubic")[0]
+    everything = torch.nn.functional.interpolate(logits[None], size=size_hw, mode="bilinear")[0].argmax(0)
+    found = winner._between_rows(logits, size_hw)
+    assert found is not None and len(everything.unique()) >= 4
+    assert torch.equal(found.long(), everything)
 
 
 def test_few_pixels_are_computed_where_few_classes_meet(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -292,6 +303,30 @@ def test_the_reordered_head_gives_the_outputs_of_the_model(tmp_path: Path, outpu
             found = logits_of(loaded.model.float(), pixels)
             assert found.shape == expected.shape
             assert torch.allclose(found.double(), expected, rtol=1e-5, atol=1e-5 * float(expected.abs().max()))
+
+
+def test_the_reordered_head_learns_what_the_model_learns(tmp_path: Path) -> None:
+    config = tiny_segformer(tmp_path / "config", 5)
+    plain, quick = (loud(new_model(config, numbered(5), image_size=HW, seed=0)).model.double().train() for _ in "ab")
+    quicken(quick)
+    pixels = torch.randn(3, 3, *HW, generator=torch.Generator().manual_seed(0)).double()
+    for model in (plain, quick):
+        torch.manual_seed(0)
+        outputs = model(pixel_values=pixels).logits
+        (outputs * torch.linspace(-1, 1, outputs.numel(), dtype=torch.float64).view_as(outputs)).mean().backward()
+    assert torch.allclose(quick(pixel_values=pixels).logits, plain(pixel_values=pixels).logits, rtol=1e-9, atol=1e-12)
+    of_plain = dict(plain.named_parameters())
+    for name, parameter in quick.named_parameters():
+        assert torch.allclose(parameter.grad, of_plain[name].grad, rtol=1e-6, atol=1e-12), name
+    for name, buffer in quick.named_buffers():  # the batch's statistics
+        assert torch.allclose(buffer, dict(plain.named_buffers())[name]), name
+    assert quick.state_dict().keys() == plain.state_dict().keys()
+    twin = deepcopy(quick)
+    with torch.no_grad():
+        twin.decode_head.linear_fuse.weight.zero_()
+    assert not torch.equal(
+        twin(pixel_values=pixels).logits, quick(pixel_values=pixels).logits
+    )  # not the first's weights
 
 
 @pytest.mark.parametrize("architecture", [a for a in ARCHITECTURES if a != "segformer"])

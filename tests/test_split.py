@@ -6,7 +6,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelsync.dataset.split import (
@@ -53,6 +53,21 @@ def test_a_first_round_fills_the_fractions_to_the_sample(count: int) -> None:
     least = max(1, round(count * 0.1))
     assert abs(sizes["test"] - least) <= 1 and abs(sizes["validation"] - least) <= 1
     assert sum(sizes.values()) == count
+
+
+@pytest.mark.parametrize("count", [3, 20, 10_000])
+@settings(max_examples=10, deadline=None)
+@given(word=st.text(max_size=8), seed=st.integers(0, 99))
+def test_uuids_of_any_kind_fill_the_fractions_in_any_order_and_stay(count: int, word: str, seed: int) -> None:
+    uuids = [f"{word}{i}" for i in range(count)]
+    splits = assign({u: u for u in uuids}, fractions=USUAL)
+    random.Random(seed).shuffle(uuids)
+    assert assign({u: u for u in uuids}, fractions=USUAL) == splits
+    share = max(1, count // 10)
+    assert Counter(splits.values()) == {"train": count - 2 * share, "validation": share, "test": share}
+    more = {u: u for u in [*uuids, *(f"later {u}" for u in uuids)]}
+    grown = assign(more, fractions=USUAL, earlier=pinned({u: u for u in uuids}, splits, group_by="uuid"))
+    assert {u: grown[u] for u in uuids} == splits
 
 
 def test_twenty_samples_are_sixteen_two_and_two() -> None:
@@ -112,6 +127,22 @@ def test_no_split_is_empty_where_there_is_a_group_for_each(
     wanted = {s for s, f in zip(SPLITS, fractions, strict=True) if f}
     if len(set(groups.values())) >= len(wanted):
         assert set(assign(groups, fractions=fractions).values()) == wanted
+
+
+@given(st.tuples(*[st.integers(1, 50)] * 3), st.randoms(use_true_random=False))
+def test_three_groups_of_any_sizes_are_three_splits_and_later_frames_follow(
+    sizes: tuple[int, int, int], draw: random.Random
+) -> None:
+    groups = {f"{g}{i}": g for g, n in zip("abc", sizes, strict=True) for i in range(n)}
+    splits = assign(groups, fractions=USUAL)
+    of = {groups[uuid]: split for uuid, split in splits.items()}
+    assert set(of.values()) == set(SPLITS)
+    assert splits == {uuid: of[g] for uuid, g in sorted(groups.items())}
+    later = [*groups.items(), *((f"later {uuid}", g) for uuid, g in groups.items())]
+    draw.shuffle(later)
+    assert assign(dict(later), fractions=USUAL, earlier=pinned(groups, splits)) == {
+        uuid: of[g] for uuid, g in sorted(later)
+    }
 
 
 def test_three_groups_go_where_they_come_closest_to_the_fractions() -> None:

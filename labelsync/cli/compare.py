@@ -62,6 +62,7 @@ def as_text(record: CompareRecord) -> str:
         _images(f"newly failed (mean IoU below {record.fail_below:g})", record.newly_failed),
         _images("newly fixed", record.newly_fixed),
         f"{record.baseline} -> {record.new}\n{scored}",
+        f"images were looked at otherwise: {', '.join(f'{k} {v}' for k, v in record.seen.items())}" * bool(record.seen),
         gates_text(record.gates),
     ]
     return "\n\n".join(part for part in parts if part)

@@ -97,7 +97,7 @@ from labelsync.records.results import ConvertRecord
     show_default=True,
     help="Parquet shards, or plain files in images/<split> and labels/<split>.",
 )
-@click.option("--workers", type=int, metavar="N", help="Processes.  [default: number of CPUs]")
+@click.option("--workers", type=int, metavar="N", help="Processes, or threads for little.  [default: number of CPUs]")
 @click.option("--dask", metavar="tcp://HOST:8786", help="A Dask scheduler whose workers do the work in their place.")
 @click.option("--allow-failed", default=0, show_default=True, metavar="N", help="Samples that may be lost.")
 @overwrite_option

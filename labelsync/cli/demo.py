@@ -21,8 +21,8 @@ from labelsync.records.text import from_json
 def demo(*, out: Path, seed: int, overwrite: bool, as_json: bool) -> None:
     """The whole loop on drawn street scenes: offline, no account, no GPU, two or three minutes on two cores.
 
-    Draws a labeling round with skipped, unlabeled and broken samples, then runs pull, convert, train, evaluate and
-    predict on it. Leaves everything in one folder to look at.
+    Draws a labeling round with skipped, unlabeled and broken samples, then runs pull, convert, train, evaluate,
+    report and predict on it. Leaves everything in one folder to look at.
     """
     # Two OpenMP threads gain nothing on a model this small, and wait for each other for ever where anything else runs.
     os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is loaded
@@ -40,5 +40,7 @@ def as_text(record: DemoRecord) -> str:
     lines += [f"splits: {counts(converted.splits)}", "", scores_text(record.evaluate), ""]
     times = ", ".join(f"{name} {seconds:.1f}" for name, seconds in record.seconds.items())
     lines.append(f"seconds: {times}; {sum(record.seconds.values()):.0f} in all")
-    lines.append(f"look at the overlays in {Path(record.predict.path) / 'overlays'}")
+    lines.append(
+        f"open {record.report.path} in a browser; look at the overlays in {Path(record.predict.path) / 'overlays'}"
+    )
     return "\n".join(lines)

@@ -73,7 +73,7 @@ from labelsync.records.scores import GateResult
 @overwrite_option
 @json_option
 def evaluate(model: str, as_json: bool, **options: Any) -> None:
-    """Score MODEL (a folder or a Hub id) on the labels of a split.
+    """Score MODEL (a folder, a Hub id or an .onnx file) on the labels of a split.
 
     Leaves evaluation.json, confusion.json, counts of every image and pictures of the worst images. The same evaluation
     again does nothing.

@@ -11,10 +11,12 @@ from labelsync.cli.create import add_images, create, create_release
 from labelsync.cli.demo import demo
 from labelsync.cli.diff import diff
 from labelsync.cli.evaluate import evaluate
+from labelsync.cli.export import export
 from labelsync.cli.predict import predict
 from labelsync.cli.prelabel import prelabel
 from labelsync.cli.pull import pull
 from labelsync.cli.push import push
+from labelsync.cli.report import report
 from labelsync.cli.rounds import init, promote, rollback, run, status
 from labelsync.cli.select import select
 from labelsync.cli.show_recipe import show_recipe
@@ -33,7 +35,8 @@ def main() -> None:
 
 for command in (
     *(create, add_images, create_release),
-    *(pull, diff, convert, check, push, verify, show_recipe, train, evaluate, compare, predict, select, prelabel),
+    *(pull, diff, convert, check, push, verify, show_recipe, train, evaluate, compare, report),
+    *(predict, export, select, prelabel),
     *(init, run, status, promote, rollback),
     *(cache, demo),
 ):

@@ -65,7 +65,7 @@ def predict(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Segment IMAGES with MODEL (a folder or a Hub id).
+    """Segment IMAGES with MODEL (a folder, a Hub id or an .onnx file).
 
     IMAGES are files, folders, globs and videos; with --split, datasets in folders or on the Hub; and owner/name, where
     no such path is here, is a dataset on Segments.ai. Leaves bitmaps of class ids at the images' own size, overlays and

@@ -19,6 +19,9 @@ from labelsync.records.results import PushRecord
 @click.option("--revision", default="main", show_default=True, metavar="BRANCH", help="Made if it is missing.")
 @click.option("--create-pr", is_flag=True, help="Leave a pull request for others to merge; no tag.")
 @click.option("--license", metavar="NAME", help="Licence for the card's metadata, e.g. cc-by-4.0.")
+@click.option(
+    "--evaluation", type=click.Path(path_type=Path), help="The model's evaluation folder: its scores go into the card."
+)
 @click.option("--message", help="First line of the commit; default: release and digest.")
 @click.option("--dry-run", is_flag=True, help="Tell what would be sent and deleted; change nothing.")
 @json_option
@@ -39,7 +42,7 @@ def _text(record: PushRecord) -> str:
         return _plan(record, name)
     if record.unchanged and not record.request:
         return f"{name} already holds all of it, commit {record.commit[:8]}\n{record.url}"
-    files = f"{record.added} files sent ({record.uploaded / 1e6:.1f} MB), {record.deleted} deleted, {record.kept} kept"
+    files = f"{record.added} files of {record.uploaded / 1e6:.1f} MB sent, {record.deleted} deleted, {record.kept} kept"
     if record.request:
         return f"{name}: {files}; the pull request waits to be merged\n{record.request}"
     read = ", ".join(f"{split} {n}" for split, n in record.rows.items())
@@ -51,5 +54,5 @@ def _plan(record: PushRecord, name: str) -> str:
     if record.unchanged:
         return f"{name} holds all of it, nothing would be sent\n{record.url}"
     lines = [f"{fate:8} {path}" for path, fate in record.files.items() if fate != "kept"]
-    what = f"{record.added} files ({record.uploaded:,} bytes) to send, {record.deleted} to delete, {record.kept} kept"
+    what = f"{record.added} files of {record.uploaded:,} bytes to send, {record.deleted} to delete, {record.kept} kept"
     return "\n".join([*lines, f"{name}: {what}; nothing was changed", record.url])

@@ -70,6 +70,7 @@ class Train(click.Command):
 @click.option(
     "--push-to-hub", metavar="USER/NAME[@BRANCH]", help="Push the best model so far to this repo at every save."
 )
+@click.option("--published-as", metavar="USER/NAME@TAG", help="Where the dataset folder is published, for the card.")
 @foreign_options
 @click.option("--resume", is_flag=True, help="Go on from the last whole checkpoint in --out.")
 @overwrite_option
@@ -91,6 +92,7 @@ def train(
     report_to: tuple[str, ...],
     pictures: int,
     push_to_hub: str | None,
+    published_as: str | None,
     image_column: str | None,
     label_column: str | None,
     id2label: str | None,
@@ -125,6 +127,7 @@ def train(
         report_to=report_to,
         pictures=pictures,
         push_to_hub=push_to_hub,
+        published_as=published_as,
         image_column=image_column,
         label_column=label_column,
         id2label=id2label,

@@ -12,6 +12,7 @@ from labelsync import store
 from labelsync.dataset.arrays import schema_of
 from labelsync.dataset.cluster import dask_executor
 from labelsync.dataset.joined import open_releases
+from labelsync.dataset.layout import in_place
 from labelsync.dataset.made import README, Made, summary_of, write_texts
 from labelsync.dataset.metadata_file import METADATA
 from labelsync.dataset.place import PARTS, Place, Stage, finished, is_whole, place_of
@@ -77,7 +78,8 @@ def convert(
             round's, else 0.
         columns: names of the image and label column, "pixel_values,label" or "image,label".
         format: "parquet", or "bitmaps" for plain files in images/<split> and labels/<split>.
-        workers: processes, None = as many as there are CPUs; or how many shards `dask` or `executor` works on at once.
+        workers: processes, or threads where there is little to do; None = as many as there are CPUs. Or how many shards
+            `dask` or `executor` works on at once.
         dask: "tcp://host:8786", the scheduler of a Dask cluster that does the work.
         executor: a `concurrent.futures.Executor` that does the work: threads, processes, `Client.get_executor()`. No
             flag can carry it. Workers that do not see the release folder fetch from the release's URLs.
@@ -197,7 +199,7 @@ def _shards(plan: Plan, rules: Rules, data: str, names: dict[str, str]) -> list[
             folder=data,
             split=split,
             path=path,
-            samples=part,
+            samples=in_place(part, old[path].index if path in old else None),
             labels=rules.labels,
             schema=schema,
             names={s.uuid: names[s.uuid] for s in part} if names else None,

@@ -49,6 +49,11 @@ class Made:
         """Path -> digest and size of every file that the shards wrote."""
         return {name: entry for r in self.results for name, entry in r.files.items()}
 
+    @property
+    def keys(self) -> dict[str, str]:
+        """uuid -> row key; empty for plain bitmaps."""
+        return {uuid: key for r in self.results if r.index is not None for uuid, key, _ in r.index.rows}
+
     def total(self, field: str) -> list[int]:
         """Sum over shards of `pixels` or `images`, by disk id."""
         return [int(n) for n in np.sum([getattr(r, field) for r in self.results], axis=0)]
@@ -74,6 +79,7 @@ def write_texts(work: Path, joined: Joined, rules: Rules, made: Made, inputs: di
         since=since(
             rules.previous,
             ledger=made.ledger,
+            keys=made.keys,
             splits=made.splits,
             pixels=made.total("pixels"),
             labels=rules.labels,

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from fsspec.implementations.local import LocalFileSystem
-
 from labelsync import store
 from labelsync.dataset.sink import asked, is_url, make_parent, opened_url
 from labelsync.errors import DatasetNotFound, LabelsyncError, OutputError, OutputExists
@@ -71,6 +69,8 @@ def place_of(out: str | Path) -> Place:
     """
     if not is_url(out):
         return _Folder(Path(out))
+    from fsspec.implementations.local import LocalFileSystem
+
     url = str(out)
     fs, root = opened_url(url)
     return _Folder(Path(root)) if isinstance(fs, LocalFileSystem) else _Bucket(url.rstrip("/"), fs, root.rstrip("/"))

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from labelsync.dataset.rules import Rules
 from labelsync.dataset.sample import LabelledSample
 from labelsync.dataset.select import Selection
-from labelsync.dataset.shards import MAX_SHARDS, shard_counts
+from labelsync.dataset.shards import MAX_SHARDS, shard_counts, size_of
 from labelsync.dataset.split import SPLITS, Assignment, assign, groups_of, merged
 from labelsync.dataset.split_file import given_splits
 from labelsync.errors import DatasetError, SamplesFailed
@@ -99,7 +99,7 @@ def refuse_losses(lost: Sequence[LedgerRow], allowed: int, *, total: int) -> Non
 
 
 def _shards(splits: Mapping[str, Sequence[LabelledSample]], rules: Rules) -> dict[str, int]:
-    sizes = {k: sum(s.image.size + (s.bitmap.size if s.bitmap else 0) for s in v) for k, v in splits.items()}
+    sizes = {k: sum(map(size_of, v)) for k, v in splits.items()}
     counts = shard_counts({k: len(v) for k, v in splits.items()}, sizes)
     pinned = rules.earlier.shards if rules.earlier else {}
     new = [split for split in counts if split not in pinned]

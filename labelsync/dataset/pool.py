@@ -1,5 +1,6 @@
-"""Shards over processes.
+"""Shards over processes, or over threads where there is too little to do to start any.
 
+The codecs let go of the interpreter's lock for half of their time, so two threads do as much as 1.6 processes, at once.
 Processes are spawned, not forked: a caller may hold threads (torch, a server) whose locks a fork would copy. They do
 not import the caller's script, so a plain script needs no `if __name__ == "__main__"`.
 """
@@ -7,27 +8,28 @@ not import the caller's script, so a plain script needs no `if __name__ == "__ma
 import contextlib
 import multiprocessing
 import os
-import signal
 import sys
 import threading
 import types
-from collections.abc import Iterator, Sequence
-from concurrent.futures import Executor, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor, ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from multiprocessing.context import SpawnContext, SpawnProcess
-from multiprocessing.synchronize import Event
 from typing import Any, NoReturn
 
 from tqdm import tqdm
 
+from labelsync.dataset import worker
 from labelsync.dataset.cluster import watch_of, width_of
-from labelsync.dataset.shards import Shard, ShardResult, keys_of, unknown, write_shard
+from labelsync.dataset.shards import Shard, ShardResult, keys_of, unknown_bytes, write_shard
 from labelsync.dataset.sink import sink_of
 from labelsync.dataset.spread import Spread
 
-SAMPLES_PER_PROCESS = 16  # a process costs half a second to start; fewer samples than that are quicker without
+# A process costs half a second to start, in which a core converts some 20 MB of images and bitmaps
+BYTES_FOR_PROCESSES = 64 << 20
+THREADS = 4  # more would wait for the lock
 
-_stop: Event | None = None  # in a worker process: the caller's signal to end
+Finished = Callable[[Shard], object]
 
 
 def write_shards(
@@ -58,20 +60,15 @@ def write_shards(
                 require_alive=watch_of(executor),
             )
             return spread.run(shards, lambda shard: bar.update(len(shard.samples)))
-        count = 1 if here else _processes(shards, workers)
-        if count > 1:
-            return _spread(shards, count, bar)
-        results = []
-        for shard in shards:
-            results.append(write_shard(shard))
-            bar.update(len(shard.samples))
-        return results
+        count = min(workers or _cpus(), len(shards))
+        run = _on_processes if not here and _may_have_processes(shards, count) else _on_threads
+        return run(shards, count, lambda shard: bar.update(len(shard.samples)))
 
 
-def _processes(shards: Sequence[Shard], workers: int | None) -> int:
-    if multiprocessing.current_process().daemon:
-        return 1  # a daemon, such as a loading process of torch, may have no children
-    return min(workers or _cpus(), len(shards), sum(unknown(s) for s in shards) // SAMPLES_PER_PROCESS)
+def _may_have_processes(shards: Sequence[Shard], count: int) -> bool:
+    if count < 2 or multiprocessing.current_process().daemon:
+        return False  # a daemon, such as a loading process of torch, may have no children
+    return sum(map(unknown_bytes, shards)) >= BYTES_FOR_PROCESSES
 
 
 def _cpus() -> int:
@@ -79,38 +76,26 @@ def _cpus() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _spread(shards: Sequence[Shard], count: int, bar: "tqdm[NoReturn]") -> list[ShardResult]:
+def _on_threads(shards: Sequence[Shard], count: int, finished: Finished) -> list[ShardResult]:
+    stop = threading.Event()
+
+    def work(shard: Shard, attempt: str) -> ShardResult:  # noqa: ARG001 - of `spread.Work`
+        return write_shard(shard, stopped=stop.is_set)
+
+    count = max(1, min(count, THREADS))
+    with ThreadPoolExecutor(count, thread_name_prefix="convert") as pool:
+        return Spread(pool, width=lambda: count, work=work, stop=stop.set).run(shards, finished)
+
+
+def _on_processes(shards: Sequence[Shard], count: int, finished: Finished) -> list[ShardResult]:
     context = _Spawn()
     stop = context.Event()
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_prepare, initargs=(stop,)) as pool:
+    with ProcessPoolExecutor(count, mp_context=context, initializer=worker.prepare, initargs=(stop,)) as pool:
         try:
-            spread = Spread(pool, width=lambda: count, work=_work, stop=stop.set)
-            return spread.run(shards, lambda shard: bar.update(len(shard.samples)))
+            return Spread(pool, width=lambda: count, work=worker.work, stop=stop.set).run(shards, finished)
         finally:  # after an error or Ctrl-C: let none of them write on in a folder that goes away
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
-
-
-# -------------------------------------------------------------------- in a worker process
-
-
-def _prepare(stop: Event) -> None:
-    global _stop  # noqa: PLW0603 - the one thing a worker keeps
-    _stop = stop
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the caller tells us to stop
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A caller that is killed cannot tell us to stop, and we would wait for work for ever."""
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)
-
-
-def _work(shard: Shard, attempt: str) -> ShardResult:  # noqa: ARG001 - of `spread.Work`
-    return write_shard(shard, stopped=_stop.is_set if _stop is not None else lambda: False)
 
 
 # -------------------------------------------------------------------- spawning without the caller's script

@@ -29,6 +29,7 @@ ROWS = "rows.json"
 # other settings of it), the second when a shard's bytes change for the same rows (columns, Parquet options).
 ROW_FORMAT = 1
 SHARD_FORMAT = 1
+ROWS_FORMAT = 2  # of rows.json itself; the first did not say where a sample's row is
 
 _KEY = 32  # hex digits: 128 bits tell any number of rows apart
 
@@ -43,21 +44,23 @@ class ShardRows:
     Attributes:
         key: over its rows and whatever else its bytes depend on.
         size: bytes of its images and labels.
-        rows: (key, pixels) of each row, in the order of the file.
+        rows: (uuid, key, pixels) of each row, in the order of the file.
+        groups: the number of rows in each row group.
         empty: key -> reason, of the samples that are in no row because nothing in them is labelled.
         notes: key -> what else the ledger says of a sample, where it does.
     """
 
     key: str
     size: int
-    rows: tuple[tuple[str, Pixels], ...]
+    rows: tuple[tuple[str, str, Pixels], ...]
+    groups: tuple[int, ...]
     empty: dict[str, str]
     notes: dict[str, dict[str, Any]]
 
     @property
     def known(self) -> frozenset[str]:
         """Keys of all samples that need no look any more."""
-        return frozenset([key for key, _ in self.rows if key]) | self.empty.keys()
+        return frozenset([key for _, key, _ in self.rows if key]) | self.empty.keys()
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class RowIndex:
     """rows.json: path of a shard -> its rows."""
 
     shards: dict[str, ShardRows]
-    format: int = 1
+    format: int = ROWS_FORMAT
 
 
 # -------------------------------------------------------------------- keys
@@ -107,10 +110,10 @@ def notes_of(row: LedgerRow) -> dict[str, Any]:
 _ROW_FIELDS = 5  # uuid, name, outcome, reason, status
 
 
-def shard_key(keys: Sequence[str], schema: pa.Schema, row_group_bytes: int) -> str:
-    """Digest of everything that a shard's bytes depend on: the keys of its rows, its columns, its row groups."""
+def shard_key(keys: Sequence[str], groups: Sequence[int], schema: pa.Schema) -> str:
+    """Digest of everything that a shard's bytes depend on: the keys of its rows, its row groups, its columns."""
     columns = sha256(schema.serialize().to_pybytes())
-    return digest_of([SHARD_FORMAT, row_group_bytes, columns, list(keys)])[:_KEY]
+    return digest_of([SHARD_FORMAT, list(groups), columns, list(keys)])[:_KEY]
 
 
 def _plain(value: Any) -> Any:
@@ -182,7 +185,7 @@ def old_shards(files: DatasetFiles | None) -> dict[str, OldShard]:
             rows,
         )
         for path, rows in index.shards.items()
-        if index.format == 1 and path in manifest.files
+        if index.format == ROWS_FORMAT and path in manifest.files
     }
 
 
@@ -190,8 +193,8 @@ class KeptRows:
     """Rows of an earlier shard by their keys. The file is read a row group at a time, each once if asked in order."""
 
     def __init__(self, shard: OldShard, path: Path) -> None:
-        self._pixels = shard.index.rows
-        self._at = {key: i for i, (key, _) in enumerate(self._pixels)}
+        self._pixels = [pixels for _, _, pixels in shard.index.rows]
+        self._at = {key: i for i, (_, key, _) in enumerate(shard.index.rows)}
         # not mapped: every page of a large shard would count as memory of this process until the shard is done
         self._rows = Rows(
             [(shard.path, len(self._pixels))], columns=shard.columns, locate=lambda _: path, memory_map=False
@@ -206,4 +209,4 @@ class KeptRows:
             row = self._rows[at]
         except DatasetError:  # its digest was right a moment ago: somebody is replacing it
             return None
-        return (row, self._pixels[at][1]) if row.uuid == sample.uuid else None
+        return (row, self._pixels[at]) if row.uuid == sample.uuid else None

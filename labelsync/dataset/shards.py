@@ -1,8 +1,9 @@
 """The unit of work: one shard. Plain data in, files out, ledger rows, digests and counts back.
 
 A sample's shard follows from its uuid and the split's number of shards, which is pinned; rows are in order of name and
-uuid. So a later round would write every shard that nothing happened to byte for byte as before, and links it instead;
-in the others it copies the rows that nothing happened to.
+uuid in a first round, and keep their places in later ones (see layout.py). So a later round would write every shard
+that nothing happened to byte for byte as before, and links it instead; in the others it copies the rows that nothing
+happened to.
 """
 
 import hashlib
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
+from labelsync.dataset.layout import LEAST_GROUP_BYTES, ROW_GROUP_BYTES, RowGroups
 from labelsync.dataset.remote import Assets
 from labelsync.dataset.reuse import KeptRows, OldShard, Pixels, ShardRows, notes_of, row_key, shard_key
 from labelsync.dataset.sample import Converted, LabelledSample, convert_sample
@@ -28,7 +30,6 @@ from labelsync.store import FileEntry
 MAX_SHARDS = 90  # of all splits together: one Hub commit should change no more than 100 files
 SHARD_ROWS = 32  # many small shards in a first round: they are what runs in parallel, and later rounds fill them
 SHARD_BYTES = 32 << 20
-ROW_GROUP_BYTES = 4 << 20  # a row is read with its group: half a millisecond at this size, 4 ms at 32 MiB
 
 DATA = "data"
 
@@ -42,6 +43,7 @@ class Shard:
         path: the Parquet file, relative to the folder; for bitmaps only its number counts.
         schema: of the Parquet file, its metadata with the features for `datasets` included.
         names: uuid -> file name without extension, for `--format bitmaps`; None = write Parquet.
+        samples: in the order of their rows (see `layout.in_place`).
         old: the same shard of an earlier round.
         keys: of the samples, where they are known already (see `keys_of`).
     """
@@ -147,22 +149,29 @@ def write_shard(shard: Shard, stopped: Callable[[], bool] = lambda: False) -> Sh
             else:
                 outcome, made = convert_sample(sample, shard.labels, assets.read)
                 tally.add(key, outcome, made, 0 if made is None else writer.add(sample, made.image, made.label))
-    return tally.result(writer.files)
+    return tally.result(writer.files, writer.groups)
 
 
 def _writer(shard: Shard) -> AbstractContextManager[Writer]:
     sink = sink_of(shard.folder)
     if shard.schema is None:
         return bitmap_writer(sink, shard.split, names=shard.names or {})
-    return parquet_writer(sink, shard.path, schema=shard.schema, row_group_bytes=ROW_GROUP_BYTES)
+    old = None if shard.old is None else shard.old.index
+    groups = RowGroups(old, limit=ROW_GROUP_BYTES, least=LEAST_GROUP_BYTES)
+    return parquet_writer(sink, shard.path, schema=shard.schema, groups=groups)
 
 
-def unknown(shard: Shard) -> int:
-    """Number of samples that the earlier round does not have as they are now."""
+def unknown_bytes(shard: Shard) -> int:
+    """Bytes of images and bitmaps of the samples that the earlier round does not have as they are now."""
     if shard.old is None:
-        return len(shard.samples)
+        return sum(map(size_of, shard.samples))
     known = shard.old.index.known
-    return sum(key not in known for key in keys_of(shard))
+    return sum(size_of(s) for s, key in zip(shard.samples, keys_of(shard), strict=True) if key not in known)
+
+
+def size_of(sample: LabelledSample) -> int:
+    """Bytes of its image and bitmap."""
+    return sample.image.size + (sample.bitmap.size if sample.bitmap else 0)
 
 
 def keys_of(shard: Shard) -> tuple[str, ...]:
@@ -175,12 +184,12 @@ def keys_of(shard: Shard) -> tuple[str, ...]:
 def _linked(shard: Shard, old: OldShard, path: Path, tally: "_Tally") -> ShardResult:
     """The whole shard of the earlier round, as it is."""
     sink_of(shard.folder).link(path, shard.path)
-    counts = dict(old.index.rows)
+    counts = {key: pixels for _, key, pixels in old.index.rows}
     for sample, key in zip(shard.samples, tally.keys, strict=True):
         if not tally.skip_empty(sample, key):
             tally.add_kept(sample, key, counts[key], 0)
     tally.size, tally.linked = old.index.size, True
-    return tally.result({shard.path: old.entry})
+    return tally.result({shard.path: old.entry}, old.index.groups)
 
 
 class _Tally:
@@ -192,7 +201,7 @@ class _Tally:
         self.size = 0
         self.linked = False
         self._ledger: list[LedgerRow] = []
-        self._rows: list[tuple[str, Pixels]] = []
+        self._rows: list[tuple[str, str, Pixels]] = []
         self._empty: dict[str, str] = {}
         self._notes: dict[str, dict[str, Any]] = {}
         self._old = None if shard.old is None else shard.old.index
@@ -205,7 +214,8 @@ class _Tally:
     def is_unchanged(self, old: ShardRows) -> bool:
         """Whether every sample is as it was, none new and none gone."""
         rows = [key for key in self.keys if key not in old.empty]
-        return "" not in rows and rows == [key for key, _ in old.rows] and self._key(rows) == old.key
+        same = "" not in rows and rows == [key for _, key, _ in old.rows]
+        return same and self._key(rows, old.groups) == old.key
 
     def skip_empty(self, sample: LabelledSample, key: str) -> bool:
         """Take the ledger row of a sample that was empty in the earlier round and is the same."""
@@ -219,7 +229,7 @@ class _Tally:
     def add_kept(self, sample: LabelledSample, key: str, pixels: Pixels, size: int) -> None:
         """A row that was taken over."""
         self._note(key, self._ledger_row(sample, key, "converted", ""))
-        self._rows.append((key, pixels))
+        self._rows.append((sample.uuid, key, pixels))
         self.size += size
         self._reused += 1
 
@@ -229,7 +239,8 @@ class _Tally:
         self.size += size
         self._decoded += 1
         if converted is not None:
-            self._rows.append((key, {int(i): int(converted.pixels[i]) for i in np.flatnonzero(converted.pixels)}))
+            pixels = {int(i): int(converted.pixels[i]) for i in np.flatnonzero(converted.pixels)}
+            self._rows.append((row.uuid, key, pixels))
         elif row.outcome == "empty" and key:
             self._empty[key] = row.reason
 
@@ -242,18 +253,18 @@ class _Tally:
         if row.outcome != "failed" and key and (notes := notes_of(row)):
             self._notes[key] = notes
 
-    def result(self, files: dict[str, FileEntry]) -> ShardResult:
-        """Everything together."""
+    def result(self, files: dict[str, FileEntry], groups: Sequence[int]) -> ShardResult:
+        """Everything together; `groups` = rows of each row group."""
         pixels = np.zeros(self.shard.labels.num_labels + 1, np.int64)
         images = np.zeros_like(pixels)
-        for _, counts in self._rows:
+        for _, _, counts in self._rows:
             for disk, n in counts.items():
                 pixels[disk] += n
                 images[disk] += 1
         index = None
         if self.shard.schema is not None:
-            key = self._key([k for k, _ in self._rows])
-            index = ShardRows(key, self.size, tuple(self._rows), self._empty, self._notes)
+            key = self._key([k for _, k, _ in self._rows], groups)
+            index = ShardRows(key, self.size, tuple(self._rows), tuple(groups), self._empty, self._notes)
         return ShardResult(
             split=self.shard.split,
             path=self.shard.path,
@@ -269,6 +280,6 @@ class _Tally:
             decoded=self._decoded,
         )
 
-    def _key(self, rows: Sequence[str]) -> str:
+    def _key(self, rows: Sequence[str], groups: Sequence[int]) -> str:
         assert self.shard.schema is not None  # noqa: S101 - plain bitmaps have no shards
-        return shard_key(rows, self.shard.schema, ROW_GROUP_BYTES)
+        return shard_key(rows, groups, self.shard.schema)

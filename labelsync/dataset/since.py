@@ -1,8 +1,9 @@
-"""What a round changed, for the card: the earlier dataset's manifest and ledger against this round's."""
+"""What a round changed, for the card: the earlier dataset's manifest, ledger and row keys against this round's."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from labelsync.dataset.reuse import old_shards
 from labelsync.dataset.source import LEDGER, DatasetFiles
 from labelsync.labels import UNLABELED, LabelMap
 from labelsync.records.release import Ledger
@@ -26,6 +27,8 @@ class Since:
         release: name of the earlier release.
         added, removed: samples that have a row in one of the two rounds only, matched by uuid.
         kept: samples that have a row in both.
+        changed: how many of these have another label, image or name; None where one of the two rounds keeps no keys of
+            its rows, as plain bitmaps.
         splits: split -> (rows before, rows now).
         classes: those whose pixels differ, in the order of their numbers; "unlabeled" first.
     """
@@ -34,6 +37,7 @@ class Since:
     added: int
     removed: int
     kept: int
+    changed: int | None
     splits: Mapping[str, tuple[int, int]]
     classes: tuple[ClassSince, ...]
 
@@ -42,6 +46,7 @@ def since(
     previous: DatasetFiles | None,
     *,
     ledger: Ledger,
+    keys: Mapping[str, str],
     splits: Mapping[str, int],
     pixels: Sequence[int],
     labels: LabelMap,
@@ -50,6 +55,7 @@ def since(
 
     Args:
         ledger, splits, pixels: of this round, as in `CardFacts`.
+        keys: uuid -> row key of this round; empty for plain bitmaps.
 
     Raises:
         DatasetError, ServiceError: the earlier ledger cannot be read.
@@ -65,6 +71,7 @@ def since(
         added=len(now - before),
         removed=len(before - now),
         kept=len(before & now),
+        changed=_changed(previous, keys),
         splits={split: (rows.get(split, 0), splits.get(split, 0)) for split in dict.fromkeys([*splits, *rows])},
         classes=_classes(summary.get("pixels", []), pixels, labels),
     )
@@ -72,6 +79,14 @@ def since(
 
 def _converted(ledger: Ledger) -> set[str]:
     return {row.uuid for row in ledger.rows if row.outcome == "converted"}
+
+
+def _changed(previous: DatasetFiles, keys: Mapping[str, str]) -> int | None:
+    """Rows of both rounds whose keys differ, which are over all that a row's bytes depend on."""
+    then = {uuid: key for shard in old_shards(previous).values() for uuid, key, _ in shard.index.rows}
+    if not then or not keys:
+        return None
+    return sum(then[uuid] != keys[uuid] for uuid in then.keys() & keys.keys())
 
 
 def _classes(before: Sequence[int], now: Sequence[int], labels: LabelMap) -> tuple[ClassSince, ...]:

@@ -11,8 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import fsspec
-
 from labelsync import store
 from labelsync.errors import OptionError, OutputError
 from labelsync.store import FileEntry
@@ -60,6 +58,8 @@ def opened_url(url: str) -> tuple[Any, str]:
         raise OptionError(f"--out {scheme}://.. cannot be written to", hint=hint)
     if re.match(r"[^/@]*:[^/@]*@", rest):
         raise OptionError("--out has a password in its URL", hint="put it where the storage's own client looks for it")
+    import fsspec  # 0.1 s, and a folder needs none of it
+
     try:
         fs, root = fsspec.core.url_to_fs(url)
     except ImportError as e:

@@ -9,15 +9,20 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from labelsync.dataset.arrays import table_of
+from labelsync.dataset.layout import RowGroups
 from labelsync.dataset.sample import LabelledSample
 from labelsync.dataset.sink import Sink
 from labelsync.store import FileEntry, sha256, sha256_file
 
 
 class Writer(Protocol):
-    """Takes rows; `files` = path -> digest and size of what was written, complete when its block has ended."""
+    """Takes rows; `files` = path -> digest and size of what was written, complete when its block has ended.
+
+    `groups` = rows of each row group of a Parquet file.
+    """
 
     files: dict[str, FileEntry]
+    groups: list[int]
 
     def add(self, sample: LabelledSample, image: bytes, label: bytes) -> int:
         """One row more; the bytes of its image and label."""
@@ -25,13 +30,13 @@ class Writer(Protocol):
 
 
 @contextlib.contextmanager
-def parquet_writer(sink: Sink, path: str, *, schema: pa.Schema, row_group_bytes: int) -> Iterator[Writer]:
+def parquet_writer(sink: Sink, path: str, *, schema: pa.Schema, groups: RowGroups) -> Iterator[Writer]:
     """Rows into one Parquet file, a row group at a time; nothing compressed, as JPEG and PNG already are."""
     with sink.file(path) as target:
         file = pq.ParquetWriter(
             target, schema, compression="none", use_dictionary=False, write_statistics=False, write_page_index=True
         )
-        writer = _ParquetRows(file, schema, row_group_bytes)
+        writer = _ParquetRows(file, schema, groups)
         try:
             yield writer
             writer.flush()
@@ -44,28 +49,30 @@ def parquet_writer(sink: Sink, path: str, *, schema: pa.Schema, row_group_bytes:
 
 
 class _ParquetRows:
-    def __init__(self, file: Any, schema: pa.Schema, row_group_bytes: int) -> None:
+    def __init__(self, file: Any, schema: pa.Schema, ends: RowGroups) -> None:
         self.files: dict[str, FileEntry] = {}
-        self._file, self._schema, self._limit = file, schema, row_group_bytes
+        self.groups = ends.counts
+        self._file, self._schema, self._ends = file, schema, ends
         self._rows: list[tuple[Any, ...]] = []
-        self._size = 0
 
     def add(self, sample: LabelledSample, image: bytes, label: bytes) -> int:
         # `datasets` drops the bytes of an image whose path exists where the program runs, so no folder of labelsync
         # holds files named like these
         image_file = {"bytes": image, "path": f"{sample.stem}.image{sample.extension}"}
         label_file = {"bytes": label, "path": f"{sample.stem}.label.png"}
+        if self._ends.ends_before(sample.uuid):
+            self.flush()
         self._rows.append((image_file, label_file, sample.name, sample.uuid))
         size = len(image) + len(label)
-        self._size += size
-        if self._size >= self._limit:
+        if self._ends.add(sample.uuid, size):
             self.flush()
         return size
 
     def flush(self) -> None:
         if self._rows:
             self._file.write_table(table_of(self._rows, self._schema), row_group_size=len(self._rows))
-        self._rows, self._size = [], 0
+        self._ends.end()
+        self._rows = []
 
 
 @contextlib.contextmanager
@@ -77,6 +84,7 @@ def bitmap_writer(sink: Sink, split: str, *, names: Mapping[str, str]) -> Iterat
 class _PlainFiles:
     def __init__(self, sink: Sink, split: str, names: Mapping[str, str]) -> None:
         self.files: dict[str, FileEntry] = {}
+        self.groups: list[int] = []
         self._sink, self._split, self._names = sink, split, names
 
     def add(self, sample: LabelledSample, image: bytes, label: bytes) -> int:

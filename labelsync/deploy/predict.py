@@ -77,7 +77,7 @@ def predict(
     until then .OUT.unfinished beside the folder has what is done.
 
     Args:
-        model: a model folder or a Hub id "user/name[@revision]".
+        model: a model folder, a Hub id "user/name[@revision]", or an .onnx file of `export`.
         images: files, folders (all images below them), globs and videos; a folder or Hub id of a dataset, with `split`;
             "owner/name", which is no path here, for all samples of a dataset on Segments.ai (SEGMENTS_API_KEY).
         out: folder to leave.

@@ -19,8 +19,8 @@ from labelsync.dataset.load import load
 from labelsync.deploy.images import SUFFIXES, find_images, is_video, output_names, safe_path, unique_names
 from labelsync.errors import BitmapError, OptionError
 from labelsync.pixels import video
-from labelsync.release.cache import asset_key
 from labelsync.release.current import current_images, current_samples
+from labelsync.release.urls import asset_key
 
 _ON_SEGMENTS = re.compile(r"[\w.-]+/[\w.-]+")
 

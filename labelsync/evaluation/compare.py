@@ -105,8 +105,9 @@ def compare(
         newly_failed=failed,
         newly_fixed=fixed,
         resampled=resampled(groups, unit, resamples=resamples),
+        seen=_seen(*sides),
     )
-    results = check_gates(stated, _gate_figures(record))
+    results = check_gates(stated, gate_figures(record))
     record = replace(record, gates=results)
     require_gates(results, record)
     return record
@@ -188,6 +189,22 @@ def _incomparable(new: Side, old: Side) -> set[str]:
     return skipped
 
 
+def _seen(new: Side, old: Side) -> dict[str, str]:
+    """How each model looked at the images, as flags; nothing where both did alike."""
+
+    def flags(side: Side) -> str:
+        ways = side.settings.get("ways")  # not stated: the whole image once
+        if ways is None:
+            return "as it is"
+        parts = ["--flip"] if ways["flip"] else []
+        parts += [f"--scales {','.join(f'{s:g}' for s in ways['scales'])}"] if ways["scales"] != [1.0] else []
+        parts += [f"--window {'x'.join(map(str, ways['window']))}"] if ways["window"] else []
+        return " ".join(parts)
+
+    seen = {"new": flags(new), "baseline": flags(old)}
+    return seen if seen["new"] != seen["baseline"] else {}
+
+
 def _meant_differently(new: Mapping[str, list[str]], old: Mapping[str, list[str]]) -> bool:
     """Whether a class that both know is in two groups."""
     homes = [{name: group for group in GROUPS for name in side[group]} for side in (new, old)]
@@ -227,7 +244,7 @@ def _slices(tally: Tally, new: Figures, old: Figures, *, resamples: int) -> dict
     }
 
 
-def _gate_figures(record: CompareRecord) -> dict[str, float | None]:
+def gate_figures(record: CompareRecord) -> dict[str, float | None]:
     """What gates know: "mean_iou" of the new evaluation, "baseline.mean_iou", "delta.mean_iou", and of slices."""
     tables = {"": record.figures}
     tables |= {f"[{by}={value}]": found for by, values in record.slices.items() for value, found in values.items()}

@@ -4,7 +4,7 @@ import json
 import re
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,8 @@ from labelsync.evaluation.aligned import segmenter_for
 from labelsync.evaluation.bootstrap import intervals, require_resamples, resampled
 from labelsync.evaluation.boundary import WIDTH
 from labelsync.evaluation.figures import HEADLINES, PER_CLASS, Figures
-from labelsync.evaluation.gates import check_gates, read_gates, require_gates, with_slices
+from labelsync.evaluation.folder import EVALUATION, figures_of, read_record
+from labelsync.evaluation.gates import check_gates, read_gates, require_gates
 from labelsync.evaluation.groups import NEAR_FIELD, Groups, check_near_field, groups_for
 from labelsync.evaluation.measure import tally_rows
 from labelsync.evaluation.safety import SafetyMeasure, safety_ratios, safety_scores
@@ -28,10 +29,8 @@ from labelsync.model.source import locate
 from labelsync.model.ways import Ways, read_ways
 from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
-from labelsync.records.text import from_json, to_json
+from labelsync.records.text import to_json
 from labelsync.store import Manifest
-
-EVALUATION = "evaluation.json"
 
 
 def evaluate(
@@ -68,7 +67,7 @@ def evaluate(
     every image, see `labelsync.evaluation.tally`) and worst/ (pictures of the images with the lowest mean IoU).
 
     Args:
-        model: a model folder or a Hub id "user/name[@revision]".
+        model: a model folder, a Hub id "user/name[@revision]", or an .onnx file of `export`.
         dataset: a dataset folder or a Hub id; a foreign one will do, as `load` reads it.
         split: name of the split.
         out: folder to leave; None = ./<model>-<split>-evaluation.
@@ -139,7 +138,7 @@ def evaluate(
                 work, "evaluate", inputs=inputs, settings=settings.stated, summary=_short(summary), labels=data.labels
             )
     here: dict[str, Any] = {"path": str(path), "model": str(model), "dataset": str(dataset), "unchanged": unchanged}
-    record = _record(path, manifest, here | {"seconds": round(time.perf_counter() - started, 1)})
+    record = read_record(path, manifest, here | {"seconds": round(time.perf_counter() - started, 1)})
     results = check_gates(stated, figures_of(record))
     record = replace(record, gates=results)
     require_gates(results, record)
@@ -178,16 +177,6 @@ def short_name(source: str | Path) -> str:
     """A folder's own name, or a Hub id as it is; no path of a machine gets into a file."""
     path = Path(source).expanduser()
     return path.resolve().name if path.exists() or isinstance(source, Path) else str(source)
-
-
-def figures_of(record: EvaluateRecord) -> dict[str, float | None]:
-    """Every figure of an evaluation by the name that gates use."""
-    figures = {name: getattr(record, name) for name in HEADLINES}
-    for kind in PER_CLASS:
-        figures |= {f"{kind}.{name}": value for name, value in getattr(record, f"per_category_{kind}").items()}
-    if record.safety is not None:
-        figures |= record.safety.figures
-    return with_slices(figures, record.slices)
 
 
 # -------------------------------------------------------------------- what is scored
@@ -279,14 +268,6 @@ def _short(summary: Mapping[str, Any]) -> dict[str, Any]:
     """What of it the manifest repeats."""
     names = ("images", "pixels", *HEADLINES, *(f"per_category_{kind}" for kind in PER_CLASS), "resampled", "lacking")
     return {name: summary[name] for name in names}
-
-
-def _record(folder: Path, manifest: Manifest, here: Mapping[str, Any]) -> EvaluateRecord:
-    """The record of an evaluation, made just now or found; `here` = what depends on this call."""
-    found = json.loads((folder / EVALUATION).read_bytes())
-    names = {f.name for f in fields(EvaluateRecord)}
-    known = {name: value for name, value in found.items() if name in names}
-    return from_json(EvaluateRecord, _json(known | dict(here) | {"digest": manifest.digest}), where=EVALUATION)
 
 
 def _json(value: Any, *, indent: int | None = None) -> str:

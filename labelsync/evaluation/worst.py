@@ -1,25 +1,48 @@
-"""Pictures of the images a model does worst on: image, label, prediction, and a legend."""
+"""Pictures of the images a model does worst on: image, label, prediction, and a legend.
 
+worst/01-<name>.png                   side by side, of the `WORST` worst: to be looked at
+worst/parts/01-<name>.jpg             the image, at most `SIDE` pixels high and wide, of the `PARTS` worst: what
+worst/parts/01-<name>.label.png       `report` draws them from; label and prediction are semantic bitmaps of the
+worst/parts/01-<name>.prediction.png  same size
+"""
+
+import io
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import numpy.typing as npt
+from PIL import Image
 
 from labelsync import store
 from labelsync.evaluation.tally import Tally
 from labelsync.labels import LabelMap
 from labelsync.pixels.image import decode_image, encode_png
-from labelsync.pixels.overlay import overlay, panel
-from labelsync.pixels.semantic import decode_semantic
+from labelsync.pixels.overlay import RGB, overlay, panel
+from labelsync.pixels.semantic import decode_semantic, encode_semantic
 from labelsync.records.release import Row
 
 if TYPE_CHECKING:  # `compare` names pictures too, and needs no torch
     from labelsync.model.segmenter import Segmenter
 
 WORST = 6
+PARTS = 20
+SIDE = 640
+
+Bitmap = npt.NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Parts:
+    """What is kept of one of the worst images: a JPEG file, and (h, w) disk ids of its label and its prediction."""
+
+    image: bytes
+    label: Bitmap
+    prediction: Bitmap
 
 
 def worst_first(names: Sequence[str], mean_iou: Sequence[float]) -> list[int]:
@@ -30,30 +53,76 @@ def worst_first(names: Sequence[str], mean_iou: Sequence[float]) -> list[int]:
 
 def worst_pictures(tally: Tally) -> dict[int, str]:
     """Number of the image -> file name of its picture, "01-<name>.png" the worst, for the `WORST` worst."""
-    names = [image.name for image in tally.images]
-    ranked = worst_first(names, tally.mean_iou)[:WORST]
-    return {i: f"{rank:02d}-{_file_name(names[i])}.png" for rank, i in enumerate(ranked, 1)}
+    return {i: f"{stem}.png" for i, stem in _stems(tally, WORST).items()}
 
 
 def write_worst(folder: Path, segmenter: "Segmenter", rows: Sequence[Row], tally: Tally, labels: LabelMap) -> None:
-    """Write the pictures of the worst images.
+    """Write the pictures of the worst images, and their parts.
 
     They are predicted again, one by one: keeping predictions until the worst are known would take memory with every
     image.
     """
-    for i, file in worst_pictures(tally).items():
+    pictures = worst_pictures(tally)
+    for i, stem in _stems(tally, PARTS).items():
         image, label = decode_image(rows[i].image), decode_semantic(rows[i].label)
         prediction = segmenter.segment(image)
-        present = np.union1d(np.unique(label), np.unique(prediction))
-        picture = panel(
-            [
-                (rows[i].name, image),
-                ("label", overlay(image, label, labels.colors)),
-                (f"prediction, mean IoU {tally.mean_iou[i]:.3f}", overlay(image, prediction, labels.colors)),
-            ],
-            [(labels.names[c - 1], labels.classes[c - 1].color) for c in present if c > 0],
-        )
-        store.write_bytes(folder / file, encode_png(picture, level=3))
+        _write_parts(folder / "parts" / stem, image, label, prediction)
+        if i in pictures:
+            title = f"prediction, mean IoU {tally.mean_iou[i]:.3f}"
+            picture = _side_by_side((rows[i].name, "label", title), image, label, prediction, labels)
+            store.write_bytes(folder / pictures[i], encode_png(picture, level=3))
+
+
+def read_parts(folder: Path, tally: Tally) -> dict[int, Parts]:
+    """Number of the image -> its parts, the worst first, of those that are still there: pictures may be thrown away.
+
+    Raises:
+        BitmapError: a file there that is no bitmap.
+    """
+    found = {}
+    for i, stem in _stems(tally, PARTS).items():
+        files = [folder / "parts" / f"{stem}{end}" for end in _ENDS]
+        if all(file.is_file() for file in files):
+            image, label, prediction = (file.read_bytes() for file in files)
+            found[i] = Parts(image, decode_semantic(label), decode_semantic(prediction))
+    return found
+
+
+_ENDS = (".jpg", ".label.png", ".prediction.png")
+
+
+def _stems(tally: Tally, number: int) -> dict[int, str]:
+    """Number of the image -> "01-<name>", for the worst."""
+    names = [image.name for image in tally.images]
+    ranked = worst_first(names, tally.mean_iou)[:number]
+    return {i: f"{rank:02d}-{_file_name(names[i])}" for rank, i in enumerate(ranked, 1)}
+
+
+def _side_by_side(titles: tuple[str, str, str], image: RGB, label: Bitmap, prediction: Bitmap, labels: LabelMap) -> RGB:
+    present = np.union1d(np.unique(label), np.unique(prediction))
+    pictures = (image, overlay(image, label, labels.colors), overlay(image, prediction, labels.colors))
+    legend = [(labels.names[c - 1], labels.classes[c - 1].color) for c in present if c > 0]
+    return panel(list(zip(titles, pictures, strict=True)), legend)
+
+
+def _write_parts(stem: Path, image: RGB, label: Bitmap, prediction: Bitmap) -> None:
+    height, width = label.shape
+    scale = min(1.0, SIDE / max(height, width))
+    small = (max(1, round(height * scale)), max(1, round(width * scale)))
+    file = io.BytesIO()
+    Image.fromarray(image).resize(small[::-1], Image.Resampling.BICUBIC).save(file, "JPEG", quality=80)
+    bitmaps = (encode_semantic(nearest(bitmap, small)) for bitmap in (label, prediction))
+    for end, data in zip(_ENDS, (file.getvalue(), *bitmaps), strict=True):
+        store.write_bytes(stem.with_name(stem.name + end), data)
+
+
+def nearest(bitmap: Bitmap, size_hw: tuple[int, int]) -> Bitmap:
+    """A bitmap at another size; each pixel has the class in the middle of what it covers."""
+    rows, columns = (
+        ((np.arange(new) + 0.5) * old / new).astype(np.intp) for new, old in zip(size_hw, bitmap.shape, strict=True)
+    )
+    chosen: Bitmap = bitmap[rows[:, None], columns]
+    return chosen
 
 
 def _file_name(name: str) -> str:

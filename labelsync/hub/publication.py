@@ -4,10 +4,12 @@ import fnmatch
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from labelsync.errors import DatasetError, LabelsyncError, ModelError
+from labelsync.errors import DatasetError, LabelsyncError, ModelError, OptionError
 from labelsync.hub.plan import LocalFile, RemoteFile, make_plan
 from labelsync.hub.readme import addressed, merged, with_license
+from labelsync.hub.scores import read_scores, with_scores
 from labelsync.records.text import from_json
 from labelsync.store import MANIFEST, Manifest, read_manifest, sha256, sha256_file, verify_files
 
@@ -44,7 +46,8 @@ class Snapshot:
 class Publication:
     """What a folder publishes: its manifest's files, README.md and manifest.json.
 
-    `license` is what the card's metadata is to say, "" = what it says already; `repo_id` is where the card will stand.
+    `license` is what the card's metadata is to say, "" = what it says already; `repo_id` is where the card will stand;
+    `scores` = evaluation.json of an evaluation that the card of a model is to tell of.
     """
 
     kind: str
@@ -52,6 +55,7 @@ class Publication:
     files: Mapping[str, LocalFile]
     license: str = ""
     repo_id: str = ""
+    scores: Mapping[str, Any] | None = None
 
     @property
     def release(self) -> str:
@@ -79,6 +83,7 @@ class Publication:
         files = dict(self.files)
         if README in files:
             ours = _text(files[README])
+            ours = with_scores(ours, self.scores) if self.scores else ours
             card = merged(there.readme, addressed(ours, self.repo_id) if self.repo_id else ours)
             files[README] = in_memory((with_license(card, self.license) if self.license else card).encode())
         if there.manifest is not None and there.manifest.digest == self.manifest.digest:
@@ -96,12 +101,15 @@ class Publication:
         return not {*plan.add, *plan.delete} - {README, MANIFEST}
 
 
-def read_publication(folder: Path, *, repo_id: str = "", license: str = "") -> Publication:
+def read_publication(
+    folder: Path, *, repo_id: str = "", license: str = "", evaluation: Path | None = None
+) -> Publication:
     """The publication of a folder that `convert` or `train` finished; its files are read once and compared.
 
     Raises:
         DatasetNotFound: no finished folder.
-        DatasetError, ModelError: a folder of another stage, files changed since, or files that are never published.
+        DatasetError, ModelError: a folder of another stage, files changed since, or files that are never published; or
+            an evaluation of another model.
     """
     _require_finished(folder)
     manifest = read_manifest(folder)
@@ -110,6 +118,8 @@ def read_publication(folder: Path, *, repo_id: str = "", license: str = "") -> P
             f"{folder} was made by labelsync {manifest.stage}", hint="push takes a folder of convert or train"
         )
     kind = KINDS[manifest.stage]
+    if evaluation is not None and kind != "model":
+        raise OptionError(f"{folder} is no model", hint="leave out --evaluation: it is for a model's card")
     failure = DatasetError if kind == "dataset" else ModelError
     again = f"run labelsync {manifest.stage} again"
     for path in manifest.files:
@@ -128,7 +138,8 @@ def read_publication(folder: Path, *, repo_id: str = "", license: str = "") -> P
     folder = folder.absolute()  # the client would take a name that begins with "~" for a home
     files = {p: LocalFile(folder / p, e.size, e.sha256) for p, e in manifest.files.items() if p != README}
     files |= {p: _on_disk(folder / p) for p in (README, MANIFEST) if (folder / p).is_file()}
-    return Publication(kind, manifest, dict(sorted(files.items())), license, repo_id)
+    scores = None if evaluation is None else read_scores(evaluation, manifest)
+    return Publication(kind, manifest, dict(sorted(files.items())), license, repo_id, scores)
 
 
 def _require_finished(folder: Path) -> None:

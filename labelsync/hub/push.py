@@ -33,6 +33,7 @@ def push(
     revision: str = MAIN,
     create_pr: bool = False,
     license: str | None = None,
+    evaluation: str | Path | None = None,
     message: str | None = None,
     dry_run: bool = False,
 ) -> PushRecord:
@@ -52,6 +53,8 @@ def push(
         revision: branch to commit to; made from main if it is missing.
         create_pr: leave a pull request to main for others to merge, without a tag.
         license: licence of the card's metadata, as the Hub names them ("cc-by-4.0"); default what it says already.
+        evaluation: the folder that `evaluate` left of this model: its scores go into the card, per class, and into the
+            card's metadata as the Hub reads them (model-index).
         message: first line of the commit; default: release and digest.
         dry_run: tell what a push would do, and change nothing.
 
@@ -66,7 +69,9 @@ def push(
         PublishError: the Hub refuses, or holds something else under that tag, or not what was sent.
     """
     _require_options(tag, revision, create_pr=create_pr, move_tag=move_tag)
-    publication = read_publication(Path(path), repo_id=repo_id, license=license or "")
+    publication = read_publication(
+        Path(path), repo_id=repo_id, license=license or "", evaluation=None if evaluation is None else Path(evaluation)
+    )
     tag = "" if create_pr else publication.release if tag is None else tag
     _require_tag(tag)
     repo = HubRepo(repo_id, publication.kind)

@@ -48,11 +48,16 @@ def addressed(text: str, repo_id: str) -> str:
     return _FENCED.sub(lambda m: _PLACE.sub(lambda _: repo_id, m.group()), _EXPLAINED.sub("", text))
 
 
+def with_metadata(text: str, yaml: str) -> str:
+    """A README whose metadata has the keys of `yaml`, whatever it said of them before."""
+    head, body = _split(text)
+    return _joined(_merged_head(head, yaml), body)
+
+
 def with_license(text: str, license: str) -> str:
     """A README whose metadata says `license`, whatever it said before."""
-    head, body = _split(text)
     quoted = license if re.fullmatch(r"[a-z][\w.-]*", license) else json.dumps(license)
-    return _joined(_merged_head(head, f"license: {quoted}\n"), body)
+    return with_metadata(text, f"license: {quoted}\n")
 
 
 def _split(text: str) -> tuple[str, str]:

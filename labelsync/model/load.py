@@ -31,7 +31,7 @@ class LoadedModel:
     """A model and everything needed to use it.
 
     Attributes:
-        model: float32, in eval mode; its outputs are `(N, len(names), h, w)` logits.
+        model: float32, in eval mode; its outputs are `(N, len(names), h, w)` logits. Of an .onnx file, an `OnnxModel`.
         labels: the classes, in disk ids.
         names: one name per output. Where they are not `labels.names`, outputs are aligned by name.
         size_hw: (height, width) that images are resized to.
@@ -63,7 +63,7 @@ def load_model(source: str | Path, *, device: str | None = None) -> LoadedModel:
     """A trained model, ready to segment.
 
     Args:
-        source: a folder, or a Hub id "user/name[@revision]".
+        source: a folder, a Hub id "user/name[@revision]", or an .onnx file of `labelsync.export`.
         device: "cuda", "cuda:1", "cpu", ...; None = a GPU if there is one.
 
     Raises:
@@ -72,6 +72,10 @@ def load_model(source: str | Path, *, device: str | None = None) -> LoadedModel:
         AuthError, ServiceError: the Hub refuses or cannot be reached.
     """
     files = locate(source)
+    if files.file is not None:
+        from labelsync.model.onnx import load_onnx  # it makes a LoadedModel too
+
+        return load_onnx(files, device=device)
     config = _config(files)
     model, absent = _read(files, config)
     if absent:
@@ -192,6 +196,8 @@ def quiet() -> Iterator[None]:
 
 def _config(files: ModelFiles) -> PretrainedConfig:
     """The config, of an architecture that segments."""
+    if files.file is not None:
+        raise ModelError(f"{files.source} is an ONNX file", hint="give the folder of the model it was exported from")
     try:
         kind = json.loads((files.folder / "config.json").read_bytes()).get("model_type")
     except (ValueError, AttributeError):

@@ -6,9 +6,14 @@ Projection, mixing and the batch norm are linear and work on one place, and upsa
 one, so they may change places: one matrix per stage is applied where the stage is small, and what comes out is
 upsampled and added up. Measured at 512x512 on one core, B0 of 34 classes: 0.50 s -> 0.19 s; outputs differ by rounding,
 1e-6 of them.
+
+In training the norm follows the sum, since it needs the batch's statistics, and gradients flow through the products of
+matrices: a step of a B0 at 180x240 takes 0.57 of the time (0.69 in bf16), and no stack of 4 D channels is kept for the
+way back.
 """
 
 from collections.abc import Sequence
+from types import MethodType
 from typing import Any
 
 import torch
@@ -22,7 +27,7 @@ def logits_of(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:
     Nothing is kept of the model's weights between calls, so it may be trained on.
     """
     head: Any = getattr(model, "decode_head", None)
-    if type(head).__name__ != "SegformerDecodeHead" or not hasattr(head, "linear_projections"):
+    if not _is_segformers(head):
         logits: torch.Tensor = model(pixels).logits
         return logits
     encoder: Any = model.segformer
@@ -30,23 +35,60 @@ def logits_of(model: PreTrainedModel, pixels: torch.Tensor) -> torch.Tensor:
     if any(state.ndim != 4 for state in states):  # reshape_last_stage=False
         given: torch.Tensor = head(states)
         return given
-    return _mixed(head, states)
+    return _in_eval(head, states)
 
 
-def _mixed(head: Any, states: Sequence[torch.Tensor]) -> torch.Tensor:
-    """The head on the encoder's stages, the largest first."""
-    norm, size = head.batch_norm, states[0].shape[2:]
-    projections = [p.proj for p in head.linear_projections]
+def quicken(model: PreTrainedModel) -> None:
+    """Let this very model, if it is a SegFormer, do its head's sums in the other order in training too.
+
+    Its weights, their names and what is saved stay as they are.
+    """
+    head: Any = getattr(model, "decode_head", None)
+    if _is_segformers(head):
+        head.forward = MethodType(_in_training, head)
+
+
+def _is_segformers(head: Any) -> bool:
+    return type(head).__name__ == "SegformerDecodeHead" and hasattr(head, "linear_projections")
+
+
+def _in_eval(head: Any, states: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The head on the encoder's stages, the largest first; the norm is a part of the matrices."""
+    norm = head.batch_norm
     with torch.autocast(states[0].device.type, enabled=False):
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()
-        mixing = head.linear_fuse.weight[:, :, 0, 0] * scale[:, None]
-        parts = mixing.chunk(len(projections), dim=1)[::-1]  # the head stacks the last stage first
-        matrices = [(part @ p.weight)[..., None, None] for part, p in zip(parts, projections, strict=True)]
-        bias = norm.bias - norm.running_mean * scale
-        for part, p in zip(parts, projections, strict=True):
-            bias = bias + part @ p.bias
+        matrices, bias = _matrices(head, head.linear_fuse.weight[:, :, 0, 0] * scale[:, None])
+        bias = bias + norm.bias - norm.running_mean * scale
+    logits: torch.Tensor = head.classifier(_summed(states, matrices, bias).relu_())
+    return logits
+
+
+def _in_training(head: Any, encoder_hidden_states: Sequence[torch.Tensor], **given: Any) -> torch.Tensor:
+    """What stands for `SegformerDecodeHead.forward`; the same arguments."""
+    states = encoder_hidden_states
+    if any(state.ndim != 4 for state in states):
+        plain: torch.Tensor = type(head).forward(head, states, **given)
+        return plain
+    with torch.autocast(states[0].device.type, enabled=False):
+        matrices, bias = _matrices(head, head.linear_fuse.weight[:, :, 0, 0])
+    mixed = head.activation(head.batch_norm(_summed(states, matrices, bias)))
+    logits: torch.Tensor = head.classifier(head.dropout(mixed))
+    return logits
+
+
+def _matrices(head: Any, mixing: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
+    """A 1x1 convolution (D, C, 1, 1) for each stage, and the bias (D,) of their sum; `mixing` is (D, 4 D)."""
+    projections = [p.proj for p in head.linear_projections]
+    parts = mixing.chunk(len(projections), dim=1)[::-1]  # the head stacks the last stage first
+    pairs = list(zip(parts, projections, strict=True))
+    bias = torch.stack([part @ p.bias for part, p in pairs]).sum(0)
+    return [(part @ p.weight)[..., None, None] for part, p in pairs], bias
+
+
+def _summed(states: Sequence[torch.Tensor], matrices: Sequence[torch.Tensor], bias: torch.Tensor) -> torch.Tensor:
+    """(N, D, h, w): the stages, each through its convolution, at the size of the first."""
+    size = states[0].shape[2:]
     total = functional.conv2d(states[0], matrices[0], bias)
     for state, matrix in zip(states[1:], matrices[1:], strict=True):
         total += functional.interpolate(functional.conv2d(state, matrix), size=size, mode="bilinear")
-    logits: torch.Tensor = head.classifier(total.relu_())
-    return logits
+    return total

@@ -15,6 +15,7 @@ from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.labels import LabelMap
 from labelsync.model.encoder import embeddings_of
 from labelsync.model.load import LoadedModel, load_model, pick_device
+from labelsync.model.onnx import OnnxModel
 from labelsync.model.precision import DTYPES, pick_precision
 from labelsync.model.preprocess import normalize, resize
 from labelsync.model.segformer import logits_of
@@ -34,7 +35,7 @@ class Segmenter:
     eval mode. A model that it loads itself is warm then: the first image takes no longer than the others.
 
     Args:
-        model: a folder, a Hub id "user/name[@revision]", or a model loaded already.
+        model: a folder, a Hub id "user/name[@revision]", an .onnx file, or a model loaded already.
         device: "cuda", "cpu", ...; None = a GPU if there is one, or where a loaded model already is.
         batch_size: images run through the model at once.
         labels: classes to answer in, matched with the model's outputs by name; None = the model's own. Where the
@@ -68,6 +69,8 @@ class Segmenter:
         self.loaded = model if isinstance(model, LoadedModel) else load_model(model, device=device)
         if device is not None and isinstance(model, LoadedModel):
             torch.nn.Module.to(self.loaded.model, pick_device(device))
+        if not self.ways.plain:
+            self._require_logits("--flip, --scales and --window")
         self.batch_size = batch_size
         self.labels = labels or self.loaded.labels
         self._table = self.labels.align(self.loaded.names).astype(self.labels.dtype)
@@ -108,17 +111,22 @@ class Segmenter:
 
     def segment_with_confidence(
         self, images: Iterable[ImageLike]
-    ) -> list[tuple[npt.NDArray[Any], npt.NDArray[np.float32]]]:
+    ) -> list[tuple[npt.NDArray[Any], npt.NDArray[np.float32] | None]]:
         """As `segment_batch`, and beside each class map its confidence: (H, W) float32 in 0..1.
+
+        It is None where the model is an exported graph that gives classes alone.
 
         The confidence of a pixel is the softmax probability of the winning output there, over the upsampled outputs.
         It comes out of one pass over all outputs: 0.37 s for a 1080p image of 35 classes on a CPU, 0.07 without it.
         """
+        if self._exported("classes"):
+            return [(bitmap, None) for bitmap in self.segment_batch(images)]
         found = self._in_batches(images, winner_and_confidence)
         return [(self._table[winner.cpu().numpy()], c.cpu().numpy()) for winner, c in found]
 
     def segment_with_uncertainty(self, images: Iterable[ImageLike]) -> list[tuple[npt.NDArray[Any], Uncertainty]]:
         """As `segment_batch`, and beside each class map how sure the model is of each pixel. Raises as `segment`."""
+        self._require_logits("uncertainty")
         found = self._in_batches(images, winner_and_uncertainty)
         return [(self._table[w.cpu().numpy()], Uncertainty(*(m.cpu().numpy() for m in maps))) for w, *maps in found]
 
@@ -129,6 +137,7 @@ class Segmenter:
 
         They are large, 73 MB for a 1080p image of 35 classes: give few images at once. Raises as `segment`.
         """
+        self._require_logits("probabilities")
         answers, ids = [], self._table.astype(np.int64)  # disk id of each output
         for winner, *maps, found in self._in_batches(images, winner_and_probabilities):
             probabilities = np.zeros((self.labels.num_labels, *winner.shape), np.uint8)
@@ -185,7 +194,10 @@ class Segmenter:
         return found
 
     def _plain_views(self, arrays: Sequence[npt.NDArray[np.uint8]]) -> list[list[torch.Tensor]]:
-        """(C, h, w) outputs of each image, seen once."""
+        """(C, h, w) outputs of each image, seen once; (h, w) class ids from an exported graph that gives those."""
+        model: torch.nn.Module = self.loaded.model
+        if isinstance(model, OnnxModel) and model.takes == "frames":  # it resizes by itself
+            return [[outputs] for outputs in model.of_frames(arrays)]
         pixels = torch.stack([resize(a, self.loaded.size_hw) for a in arrays])
         return [[outputs] for outputs in self._outputs(pixels)]
 
@@ -209,7 +221,8 @@ class Segmenter:
     def _outputs(self, pixels: torch.Tensor) -> torch.Tensor:
         """(N, 3, h, w) uint8 of the model's input size -> (N, C, h', w') float32 outputs, on the device."""
         with self._computing():
-            return logits_of(self.loaded.model, self._normalized(pixels)).float()
+            outputs = logits_of(self.loaded.model, self._normalized(pixels))
+            return outputs.float() if outputs.is_floating_point() else outputs
 
     def _computing(self) -> torch.autocast:
         """In the precision that was chosen, whatever the caller's context."""
@@ -240,6 +253,17 @@ class Segmenter:
                 hint="--flip and --window leave its input as it is",
             ) from None
         return Grid(size_hw, (outputs.shape[2], outputs.shape[3]))
+
+    def _exported(self, *kinds: str) -> bool:
+        """Whether the model is an exported graph that takes or gives one of `kinds`."""
+        model: torch.nn.Module = self.loaded.model
+        return isinstance(model, OnnxModel) and bool({model.takes, model.gives} & set(kinds))
+
+    def _require_logits(self, what: str) -> None:
+        """Raises OptionError for a graph that answers at once, which leaves nothing to average."""
+        if self._exported("classes") or (what.startswith("--") and self._exported("frames")):
+            hint = "export the model with --takes normalized --gives logits"
+            raise OptionError(f"{self.loaded.source} has no place for {what}: it takes or gives the whole", hint=hint)
 
     def _ready(self) -> None:
         if self.loaded.model.training:

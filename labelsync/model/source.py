@@ -1,4 +1,4 @@
-"""Where a model's files are: a folder, or a Hub repo "user/name[@revision]" fetched into the Hub cache."""
+"""Where a model's files are: a folder, an .onnx file, or a Hub repo "user/name[@revision]" in the Hub cache."""
 
 import os
 import re
@@ -23,10 +23,11 @@ _PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "pytorch_model-
 
 @dataclass(frozen=True)
 class ModelFiles:
-    """A folder on this machine that holds a model, and the name it was asked for by."""
+    """A folder on this machine that holds a model, and the name it was asked for by; `file` = an .onnx file in it."""
 
     folder: Path
     source: str
+    file: Path | None = None
 
     @property
     def revision(self) -> str:
@@ -45,6 +46,8 @@ class ModelFiles:
     @property
     def digest(self) -> str:
         """The manifest's digest where it describes these very files, else one over config, processor and weights."""
+        if self.file is not None:
+            return store.sha256_file(self.file)
         names = [self.folder / n for n in ("config.json", "preprocessor_config.json")]
         files = {p.name: store.sha256_file(p) for p in [*names, *self.weights] if p.is_file()}
         if (self.folder / store.MANIFEST).is_file():
@@ -66,8 +69,12 @@ def locate(source: str | Path) -> ModelFiles:
     hub_id = _HUB_ID.match(str(source)) if isinstance(source, str) else None
     if path.is_dir():
         folder = path
+    elif path.suffix == ".onnx" and (path.exists() or not hub_id):
+        if not path.exists():
+            raise ModelNotFound(f"there is no file {source}", hint="labelsync export makes one")
+        return ModelFiles(path.parent, str(source), path)
     elif path.exists():
-        raise ModelNotFound(f"{source} is a file", hint="give the folder of a model or a Hub id user/name[@revision]")
+        raise ModelNotFound(f"{source} is a file", hint="give a model folder, an .onnx file or a Hub id user/name")
     elif hub_id:
         folder = _fetch(hub_id["repo"], hub_id["revision"])
     else:

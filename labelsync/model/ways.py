@@ -5,9 +5,9 @@ averaged where windows overlap, all alike (`slide_inference`, mmseg/models/segme
 mirrored and resized views it is the softmax probabilities of every pixel (`SegTTAModel.merge_preds`, seg_tta.py).
 
 Two things differ. Windows are spread evenly, where MMSegmentation pushes the last one back. And their outputs are
-averaged as the model gives them, a fourth of its input's height and width for most, before anything is upsampled; that
-is linear, so it is the same but along the borders of windows. So memory is that of the outputs of each view, not of
-every class at the image's size: 290 MB for 35 classes at 1080p.
+averaged as the model gives them (SegFormer: a fourth of its input's height and width), before anything is upsampled;
+that is linear, so it is the same but along the borders of windows. So memory is that of the outputs of each view, not
+of every class at the image's size: 290 MB for 35 classes at 1080p.
 """
 
 import math

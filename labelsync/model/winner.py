@@ -20,7 +20,11 @@ def winning_output(logits: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor
     Equal to `interpolate(...).argmax(0)`, the first of equals winning, except where outputs are so near to each other
     that it is rounding which decides. On a GPU one output is upsampled at a time; on a CPU most pixels are never
     computed, see `_between_rows`.
+
+    (h, w) class ids, which an exported graph may give, are their own winners: the nearest one of each pixel.
     """
+    if logits.ndim == 2:
+        return _nearest(logits, size_hw)
     on_cpu = logits.device.type == "cpu" and size_hw[0] >= 2 * logits.shape[1]
     if on_cpu and (found := _between_rows(logits, size_hw)) is not None:
         return found
@@ -62,6 +66,13 @@ def _resized(outputs: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor:
     size = [int(size_hw[0]), int(size_hw[1])]
     planes: torch.Tensor = torch.nn.functional.interpolate(outputs[None], size=size, mode="bilinear")[0]
     return planes
+
+
+def _nearest(ids: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor:
+    """(h, w) class ids -> (H, W), of the same type."""
+    size = [int(size_hw[0]), int(size_hw[1])]
+    plane: torch.Tensor = torch.nn.functional.interpolate(ids[None, None].float(), size=size, mode="nearest-exact")
+    return plane[0, 0].to(ids.dtype)
 
 
 def empty(logits: torch.Tensor, size_hw: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from labelsync import store
 from labelsync.errors import GateFailed, ModelNotFound, OutputExists
+from labelsync.model.source import locate
 from labelsync.pipeline.rounds import PRODUCTION_TAG, Round, production_history, same_as_before
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.rounds import StageRun
@@ -37,14 +38,11 @@ def compare_with_last(round: Round) -> StageRun:
     last = _last_model(round)
     if last is None:
         return _without_baseline(round)
-    key = _key(round, last)
-    if key and (same := same_as_before(round, "compare", key, round.folder / "baseline", "evaluate")):
+    key, out = _key(round, last), round.folder / "baseline"
+    if same := same_as_before(round, "compare", key, out, "evaluate"):
         return same
-    try:
-        out, forced = round.folder / "baseline", "compare" in round.forced
-        _evaluated(round, last.source, out, align=True, renamed=_renamed(round, last), overwrite=forced)
-    except ModelNotFound:  # nothing in the repo yet
-        return _without_baseline(round)
+    forced = "compare" in round.forced
+    _evaluated(round, last.source, out, align=True, renamed=_renamed(round, last), overwrite=forced)
     from labelsync.evaluation.compare import compare
 
     failed: tuple[str, ...] = ()
@@ -76,7 +74,7 @@ def score(value: float | None) -> str:
 
 @dataclass(frozen=True)
 class _Last:
-    """A model that was published before: how it is called, and where it is."""
+    """A model that was published before: how it is called, and where it is: a folder, or "user/name@commit"."""
 
     name: str
     source: str | Path
@@ -90,22 +88,30 @@ def _last_model(round: Round) -> _Last | None:
         if name in rounds and (rounds[name] / store.MANIFEST).is_file():
             return _Last(name, rounds[name])
     repo = round.config.hub.model
-    return _Last(f"{repo}@{PRODUCTION_TAG}", f"{repo}@{PRODUCTION_TAG}") if repo and not round.earlier else None
+    if repo is None or round.earlier:
+        return None
+    source = round.found("model", repo, lambda: _in_production(repo))
+    return _Last(f"{repo}@{PRODUCTION_TAG}", source) if source else None
+
+
+def _in_production(repo: str) -> str:
+    """The commit of the model that robots load, "" if there is none yet."""
+    try:
+        return locate(f"{repo}@{PRODUCTION_TAG}").revision
+    except ModelNotFound:
+        return ""
 
 
 def _key(round: Round, last: _Last) -> str:
-    """Over all that a comparison is made of; "" where only a server knows which model it would be."""
-    if not isinstance(last.source, Path):
-        return ""
+    """Over all that a comparison is made of."""
     evaluation = store.read_manifest(round.folder / "evaluation", "evaluate").digest
-    model = store.read_manifest(last.source, "train").digest
+    source = last.source
+    model = store.read_manifest(source, "train").digest if isinstance(source, Path) else source
     return store.digest_of([evaluation, model, list(round.config.gates.require)])
 
 
 def _renamed(round: Round, last: _Last) -> tuple[str, ...]:
     """Classes that were renamed since that model was trained: a pinned map keeps the place of each class."""
-    from labelsync.model.source import locate
-
     then = store.read_manifest(locate(last.source).folder, "train").labels
     now = store.read_manifest(round.folder / "dataset", "convert").labels
     assert then is not None  # noqa: S101 - both stages have one
@@ -148,13 +154,17 @@ def _groups_digest(round: Round) -> str:
 def _without_baseline(round: Round) -> StageRun:
     """Only the gates on the new model itself; those on a difference say nothing yet."""
     plain = [gate for gate in round.config.gates.require if not gate.strip().startswith(("delta.", "baseline."))]
+    out = round.folder / "evaluation"
+    key = store.digest_of([store.read_manifest(out, "evaluate").digest, plain])
+    if same := same_as_before(round, "compare", key, out, "evaluate"):
+        return same
     failed: tuple[str, ...] = ()
     try:
-        _evaluated(round, round.folder / "model", round.folder / "evaluation", gate=plain)
+        _evaluated(round, round.folder / "model", out, gate=plain)
     except GateFailed as e:
         failed = tuple(e.details)
-    run = StageRun("compare", "done", f"no model was published before; {_gates(len(plain), failed)}")
-    round.keep(run, baseline_mean_iou=None, failed_gates=failed)
+    note = f"no model was published before; {_gates(len(plain), failed)}"
+    round.keep(run := StageRun("compare", "done", note, key=key), baseline_mean_iou=None, failed_gates=failed)
     return run
 
 

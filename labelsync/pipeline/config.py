@@ -53,12 +53,14 @@ class Check:
 
 @dataclass(frozen=True)
 class Hub:
-    """The repos; None = folders only."""
+    """The repos, None = folders only; and the licences of their cards, None = what the cards say."""
 
     __pydantic_config__ = _STRICT
     dataset: str | None = None
     model: str | None = None
     private: bool = True
+    dataset_license: str | None = None
+    model_license: str | None = None
 
 
 @dataclass(frozen=True)
@@ -103,6 +105,7 @@ class Report:
 
     __pydantic_config__ = _STRICT
     summary: bool = True
+    html: bool = True
 
 
 @dataclass(frozen=True)

@@ -39,10 +39,11 @@ EVALUATIONS = ("eval_strategy=steps", "eval_steps=0.1", "save_strategy=steps", "
 
 
 def demo(*, out: str | Path = Path("labelsync-demo"), seed: int = 0, overwrite: bool = False) -> DemoRecord:
-    """Draw a labeling round of street scenes, then pull, convert, train, evaluate and predict as for a real one.
+    """Draw a labeling round of street scenes; pull, convert, train, evaluate, report and predict as for a real one.
 
     Offline and without a GPU, in two or three minutes on two cores. Leaves scenes/ (the drawn release), release/,
-    dataset/, start/ (the model's config), model/, evaluation/ and predictions/ in `out`, and demo.json, this record.
+    dataset/, start/ (the model's config), model/, evaluation/, report.html and predictions/ in `out`, and demo.json,
+    this record.
     The few samples that are drawn with a bitmap of the wrong size fail in the conversion; the ledger says so.
 
     Args:
@@ -88,6 +89,10 @@ def _run(out: Path, *, seed: int) -> DemoRecord:
         from labelsync.evaluation.evaluate import evaluate
 
         evaluated = evaluate(out / "model", dataset=out / "dataset", out=out / "evaluation")
+    with clock.stage("report"):
+        from labelsync.evaluation.report import report
+
+        reported = report(out / "evaluation", run=out / "model", dataset=out / "dataset", out=out / "report.html")
     with clock.stage("predict"):
         from labelsync.deploy.predict import predict
 
@@ -99,6 +104,7 @@ def _run(out: Path, *, seed: int) -> DemoRecord:
         convert=converted,
         train=trained,
         evaluate=evaluated,
+        report=reported,
         predict=predicted,
         seconds=clock.seconds,
     )

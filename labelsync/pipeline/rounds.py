@@ -16,6 +16,7 @@ rounds/production.json        the rounds whose models were in production, the la
 
 import json
 import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -63,10 +64,17 @@ class Round:
         self.record = replace(self.record, stages=(*stages, run), **facts)
         write_round(self.record)
 
-    def keep_pins(self, dataset: str) -> None:
-        """Put the dataset that pins classes and splits into the record, and the record on disk."""
-        self.record = replace(self.record, pinned_by=dataset)
-        write_round(self.record)
+    def found(self, kind: str, repo: str, commit: Callable[[], str]) -> str | None:
+        """ "user/name@commit" of what was published when this round first asked, None where nothing was.
+
+        Its own publication comes later, and a run that is gone on with must not stand on that. `commit` asks the Hub,
+        "" = there is nothing.
+        """
+        if not self.record.found.get(kind, "").startswith(f"{repo}@"):
+            self.record = replace(self.record, found=self.record.found | {kind: f"{repo}@{commit()}"})
+            write_round(self.record)
+        name = self.record.found[kind]
+        return None if name.endswith("@") else name
 
 
 def rounds_folder(config: Config) -> Path:
@@ -92,8 +100,11 @@ def read_rounds(config: Config) -> tuple[RoundRecord, ...]:
     return tuple(sorted(found, key=lambda r: r.number))
 
 
-def round_name(releases: dict[str, str]) -> str:
+def round_name(releases: dict[str, str], *, taken: Sequence[RoundRecord] | None = None) -> str:
     """A name for a round, usable as a folder and as a tag: its release's, or those of several joined.
+
+    Where one of the rounds in `taken` has that name and is of other releases (v1, v2, v1 of three datasets and later
+    v1, v2, v2), a digest follows it.
 
     Raises:
         DatasetError: nothing in the name could be one.
@@ -102,6 +113,8 @@ def round_name(releases: dict[str, str]) -> str:
     name = re.sub(r"[^\w.+-]+", "-", "+".join(names), flags=re.ASCII).strip("-.")[:80].strip("-.")
     if not name or name == PRODUCTION_TAG:
         raise DatasetError(f"release {names[0]!r} gives a round no name", hint="give the release another name")
+    if any(record.name == name and record.releases != releases for record in taken or ()):
+        name = f"{name[:71]}-{store.digest_of(releases)[:8]}"
     return name
 
 

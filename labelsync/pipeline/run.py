@@ -12,6 +12,7 @@ from tqdm import tqdm
 from labelsync import store
 from labelsync.errors import GateFailed, LabelsyncError, OptionError, OutputLocked
 from labelsync.pipeline.config import NAME, Config, read_config
+from labelsync.pipeline.page import write_page
 from labelsync.pipeline.rounds import Round, read_rounds, round_name, rounds_folder
 from labelsync.pipeline.sources import find_sources
 from labelsync.pipeline.stages import STAGES
@@ -61,6 +62,8 @@ def run(
             _run_stage(round, name)
         if read.report.summary and not dry_run:
             write_summary(round.record)
+        if read.report.html and "compare" in names and not dry_run:
+            write_page(round)
     failed = () if dry_run else round.record.failed_gates
     if failed:
         raise GateFailed(
@@ -101,8 +104,8 @@ def _alone(config: Config) -> Iterator[None]:
 def _begin(config: Config, release: str | None, *, forced: frozenset[str], dry_run: bool) -> Round:
     """The round of a release: the one that was begun, or a new one behind all others."""
     sources = find_sources(config, release)
-    name = round_name(sources.releases)
     rounds = read_rounds(config)
+    name = round_name(sources.releases, taken=None if config.segments.files else rounds)
     known = next((r for r in rounds if r.name == name), None)
     number = known.number if known else max((r.number for r in rounds), default=0) + 1
     earlier = tuple(r for r in rounds if r.number < number)

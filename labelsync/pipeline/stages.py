@@ -13,7 +13,7 @@ from labelsync import store
 from labelsync.errors import DatasetNotFound, GateFailed, OutputExists
 from labelsync.pipeline.baseline import compare_with_last, evaluate_model, score
 from labelsync.pipeline.production import put_into_production
-from labelsync.pipeline.rounds import Round, same_as_before
+from labelsync.pipeline.rounds import Round, production_history, same_as_before
 from labelsync.pipeline.sources import find_sources
 from labelsync.records.changes import DiffRecord
 from labelsync.records.findings import CheckRecord
@@ -151,23 +151,21 @@ def _convert(round: Round) -> StageRun:
 def _previous_dataset(round: Round) -> str | None:
     """The dataset that pins classes and splits: the round before's, or on another machine the published one.
 
-    The published one may be of this very round: the pins are the same, and its rows are taken over. It is chosen once,
-    by its commit: what this round publishes itself must not make it another conversion.
+    That may be of this very round, published from elsewhere: the pins are the same, and its rows are taken over.
     """
     for before in reversed(round.earlier):
         if (Path(before.path) / "dataset" / store.MANIFEST).is_file():
             return str(Path(before.path) / "dataset")
-    if round.record.pinned_by is None:
-        round.keep_pins(_published(round.config.hub.dataset) if round.config.hub.dataset else "")
-    return round.record.pinned_by or None
+    repo = round.config.hub.dataset
+    return None if repo is None else round.found("dataset", repo, lambda: _published_dataset(repo))
 
 
-def _published(repo: str) -> str:
-    """A repo's dataset as "user/name@commit", "" if there is none."""
+def _published_dataset(repo: str) -> str:
+    """The commit of a dataset repo, "" if nothing is in it yet."""
     from labelsync.dataset.source import find_dataset
 
     try:
-        return f"{repo}@{find_dataset(repo).revision}"
+        return find_dataset(repo).revision
     except DatasetNotFound:
         return ""
 
@@ -189,22 +187,34 @@ def _push_model(round: Round) -> StageRun:
 def _push(round: Round, stage: str, folder: str, repo: str) -> StageRun:
     from labelsync.hub.push import push
 
+    hub = round.config.hub
     record = push(
         round.folder / folder,
         repo_id=repo,
         tag=round.record.name,
-        private=round.config.hub.private,
+        private=hub.private,
+        license=hub.dataset_license if folder == "dataset" else hub.model_license,
         move_tag=stage in round.forced,
+        evaluation=_evaluation(round) if folder == "model" else None,
     )
     facts = {"dataset_url" if folder == "dataset" else "model_url": record.url}
     run = StageRun(
         stage,
         _ended(record.unchanged),
-        f"{repo}@{record.tag}: {record.added} files sent ({record.uploaded / 1e6:.1f} MB), {record.kept} kept",
+        f"{repo}@{record.tag}: {record.added} files of {record.uploaded / 1e6:.1f} MB sent, {record.kept} kept",
         figures={"bytes": record.uploaded, "added": record.added, "kept": record.kept},
     )
     round.keep(run, **facts)
     return run
+
+
+def _evaluation(round: Round) -> Path | None:
+    """What the model card is to tell of; None where the model was trained again and not evaluated since."""
+    folder = round.folder / "evaluation"
+    if not (folder / store.MANIFEST).is_file():
+        return None
+    same = store.read_manifest(folder, "evaluate").inputs.get("model") == _digest(round, "model", "train")
+    return folder if same else None
 
 
 def _train(round: Round) -> StageRun:
@@ -228,6 +238,7 @@ def _train(round: Round) -> StageRun:
         "patience": given.patience,
         "report_to": given.report_to,
         "set": given.set,
+        "published_as": _published_as(round),
     }
     begun = out.exists() and any(out.iterdir()) and not (out / store.MANIFEST).is_file()
     forced = "train" in round.forced
@@ -239,6 +250,14 @@ def _train(round: Round) -> StageRun:
     return StageRun("train", "done", note, key=key, path="model", figures={"steps": record.steps})
 
 
+def _published_as(round: Round) -> str | None:
+    """Where the round's dataset is published, for the model's card."""
+    repo, pushed = round.config.hub.dataset, round.record.stage("push-dataset")
+    if repo is None or pushed is None or pushed.outcome not in ("done", "unchanged"):
+        return None
+    return f"{repo}@{round.record.name}"
+
+
 def _digest(round: Round, folder: str, stage: str) -> str:
     return store.read_manifest(round.folder / folder, stage).digest
 
@@ -248,12 +267,17 @@ def _ended(unchanged: bool) -> Any:
 
 
 def _promote(round: Round) -> StageRun:
+    """A model goes into production once: who rolled it back since, or promoted another one, is not overruled."""
     if round.record.failed_gates:
         return StageRun("promote", "skipped", f"{len(round.record.failed_gates)} gates do not hold")
+    key = store.digest_of([_digest(round, "model", "train"), round.config.hub.model])
+    last, now = round.record.stage("promote"), production_history(round.config)[-1:]
+    if last is not None and last.key == key and now and "promote" not in round.forced:
+        return StageRun("promote", "unchanged", f"{now[0]} is in production", key=key)
     record = put_into_production(round.config, round.record)
     round.record = replace(round.record, production=True)
     before = f", {record.before} was before" if record.before and not record.unchanged else ""
-    return StageRun("promote", _ended(record.unchanged), f"{record.production} is in production{before}")
+    return StageRun("promote", _ended(record.unchanged), f"{record.production} is in production{before}", key=key)
 
 
 STAGES: dict[str, Stage] = {

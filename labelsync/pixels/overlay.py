@@ -29,7 +29,7 @@ def overlay(image: RGB, bitmap: npt.NDArray[Any], colors: RGB, *, alpha: float =
     """
     paint = colorize(bitmap, colors).astype(np.float32)
     weight = np.where(bitmap > 0, alpha, 0.0).astype(np.float32)
-    weight[_borders(bitmap)] = 1.0
+    weight[borders(bitmap)] = 1.0
     mixed = image * (1 - weight[..., None]) + paint * weight[..., None]
     return mixed.round().astype(np.uint8)
 
@@ -67,7 +67,7 @@ def panel(
     return np.asarray(canvas)
 
 
-def _borders(bitmap: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def borders(bitmap: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """True where a labelled pixel differs from the one right of it or below it."""
     edge = np.zeros(bitmap.shape, bool)
     edge[:, :-1] |= bitmap[:, :-1] != bitmap[:, 1:]

@@ -19,7 +19,7 @@ from PIL import Image, ImageDraw
 from tqdm import tqdm
 
 from labelsync import store
-from labelsync.errors import BitmapError, ModelError
+from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.labels import LabelMap
 from labelsync.model.ahead import load_ahead
 from labelsync.model.segmenter import Segmenter
@@ -37,6 +37,7 @@ KEPT = 5000  # findings in memory, the worst: of any number of samples
 LEAST_SHARE = (
     0.0005  # of an image, that a region must have: of smaller ones a model sees and annotators draw too little
 )
+_LOGITS = "export the model with --gives logits"
 _MARGIN = 0.75  # around a region in its picture, in sizes of the region
 _LEAST_SIDE = 160  # of what a picture shows, in pixels of the image
 
@@ -94,6 +95,8 @@ class Opinion:
                 whole = [(loading.item, *loading.value) for loading in batch if loading.value]
                 answers = segmenter.segment_with_confidence([image for _, image, _ in whole])
                 for (index, _, label), (said, sure) in zip(whole, answers, strict=True):
+                    if sure is None:
+                        raise OptionError(f"{segmenter.loaded.source} does not say how sure it is", hint=_LOGITS)
                     smallest = max(least, round(LEAST_SHARE * label.size))
                     regions = contradictions(label, said, sure, self._judged, least=smallest)
                     yield from (Doubt(index, region) for region in regions if region.score >= bound)

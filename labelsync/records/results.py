@@ -79,7 +79,8 @@ class PushRecord:
     """`push`: one commit and a tag, or what they would be (`dry_run`).
 
     `commit` = the one that holds all of it, "" in a dry run that would make one. `files` = path -> what becomes of it;
-    `added` counts the new and the changed, `uploaded` = their bytes. `unchanged` = nothing to send or delete.
+    `added` counts the new and the changed, `uploaded` = their bytes, of which Xet sends those that the Hub has not yet.
+    `unchanged` = nothing to send or delete.
     `request` = page of the pull request that waits to be merged. `rows` per split and `decoded` images were read back.
     """
 
@@ -220,6 +221,18 @@ class VideoScores:
 
 
 @dataclass(frozen=True)
+class ReportRecord:
+    """`report`: one HTML file, its size and its sha256."""
+
+    path: str
+    evaluation: str
+    bytes: int
+    digest: str
+    gates: tuple[GateResult, ...] = ()
+    unchanged: bool = False
+
+
+@dataclass(frozen=True)
 class PredictRecord:
     """`predict`: bitmaps and overlays of `images` images and frames; `failed` = file -> reason.
 
@@ -247,5 +260,6 @@ class DemoRecord:
     convert: ConvertRecord
     train: TrainRecord
     evaluate: EvaluateRecord
+    report: ReportRecord
     predict: PredictRecord
     seconds: dict[str, float]

@@ -40,9 +40,9 @@ class StageRun:
 class RoundRecord:
     """`run`: one labeling round. `releases` = dataset (or file) -> release; `failed_gates` = what did not hold.
 
-    `previous` is the round before, "" in a first one. `pinned_by` is the published dataset ("user/name@commit") that a
-    round without one before it on this machine took its classes and splits from, "" = none, None = not yet known.
-    `dataset_url` and `model_url` say where it is published.
+    `previous` is the round before, "" in a first one. `dataset_url` and `model_url` say where it is published.
+    `found` = "dataset" and "model" -> "user/name@commit" that was published when this round first asked; no commit
+    where nothing was.
     """
 
     path: str
@@ -50,7 +50,6 @@ class RoundRecord:
     number: int
     releases: dict[str, str]
     previous: str = ""
-    pinned_by: str | None = None
     stages: tuple[StageRun, ...] = ()
     mean_iou: float | None = None
     baseline_mean_iou: float | None = None
@@ -58,6 +57,7 @@ class RoundRecord:
     dataset_url: str = ""
     model_url: str = ""
     production: bool = False
+    found: dict[str, str] = field(default_factory=dict)
 
     def stage(self, name: str) -> StageRun | None:
         """How a stage ended last, None if it never ran."""

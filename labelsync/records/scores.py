@@ -80,7 +80,8 @@ class CompareRecord:
 
     `figures` = name -> delta, `slices` = slicing -> value -> name -> delta; `newly_failed` = images whose mean IoU was
     at least `fail_below` and is below now, worst first, `newly_fixed` the other way round; `left_out` = what only one
-    side has, with `--on-common`; `resampled` says what the intervals draw from.
+    side has, with `--on-common`; `resampled` says what the intervals draw from; `seen` = "new" and "baseline" ->
+    how images were looked at (`--flip` and so on), where that differs: then a delta is not of the models alone.
     """
 
     new: str
@@ -95,3 +96,4 @@ class CompareRecord:
     newly_fixed: tuple[ImageChange, ...]
     resampled: str
     gates: tuple[GateResult, ...] = ()
+    seen: dict[str, str] = field(default_factory=dict)

@@ -20,7 +20,9 @@ from labelsync.pixels.image import opened
 from labelsync.release import cloud
 from labelsync.release.cache import AssetCache
 from labelsync.release.cloud import Buckets
-from labelsync.release.transport import FetchError, Session, fetch, shown
+from labelsync.release.transport import FetchError, Session, fetch
+from labelsync.release.urls import shown
+from labelsync.store import FileEntry
 
 Kind = Literal["image", "bitmap"]
 
@@ -48,11 +50,21 @@ class Asset:
 
 @dataclass(frozen=True)
 class Fetched:
-    """Where a checked asset lies. `downloaded` = bytes that came over the network for it, 0 if it was there."""
+    """A checked asset.
+
+    Attributes:
+        path: where it lies.
+        extension: of its format, without a dot.
+        origin: where it was found.
+        downloaded: bytes that came over the network for it, 0 if it was there.
+        entry: its digest and size, where the cache knows them.
+    """
 
     path: Path
-    downloaded: int
+    extension: str
     origin: Literal["network", "cache", "folder"]
+    downloaded: int = 0
+    entry: FileEntry | None = None
 
 
 def fetch_assets(
@@ -63,16 +75,17 @@ def fetch_assets(
     A host that leaves `GIVE_UP_AFTER` files in a row unanswered is not asked for the rest. An image that we may not
     read is asked for once more at the URL that `sign` gives for it, and cached under its own.
     """
-    fetched: dict[Asset, Fetched] = {}
     failed: dict[Asset, str] = {}
-    unique = list(dict.fromkeys(assets))
+    unique = dict.fromkeys(assets)
+    # here, since thousands of looks at small files take longer in threads that wait for each other
+    fetched = {a: known for a in unique if (known := _cached(a, cache)) is not None}
     with (
         Session(connections=workers) as session,
         ThreadPoolExecutor(workers, thread_name_prefix="pull") as pool,
-        tqdm(total=len(unique), desc="assets", unit="file", disable=None, file=sys.stderr) as bar,
+        tqdm(total=len(unique), initial=len(fetched), desc="assets", unit="file", disable=None, file=sys.stderr) as bar,
     ):
         ways = _Ways(session, Buckets(), _Hosts(), sign)
-        futures = {pool.submit(_fetch_one, a, cache, ways): a for a in unique}
+        futures = {pool.submit(_fetch_one, a, cache, ways): a for a in unique if a not in fetched}
         try:
             for future in as_completed(futures):
                 try:
@@ -175,29 +188,33 @@ class _Ways:
 def _fetch_one(asset: Asset, cache: AssetCache, ways: _Ways) -> Fetched:
     if isinstance(asset.location, Path):
         return _read_local(asset.location, asset.kind)
-    url = asset.location
-    if (known := cache.find(url)) is not None and _fits(known, asset.kind):
-        return Fetched(known, 0, "cache")
-    data = ways.fetch(asset, url)
-    return Fetched(cache.add(url, data), len(data), "network")
+    data = ways.fetch(asset, asset.location)
+    added = cache.add(asset.location, data)
+    return Fetched(added.path, extension_of(data[:16]), "network", len(data), added.entry)
+
+
+def _cached(asset: Asset, cache: AssetCache) -> Fetched | None:
+    known = None if isinstance(asset.location, Path) else cache.find(asset.location)
+    if known is None:
+        return None
+    extension = extension_of(_head_of(known.path))
+    if asset.kind == "bitmap" and extension != "png":  # it was checked as an image once
+        return None
+    return Fetched(known.path, extension, "cache", entry=known.entry)
 
 
 def _read_local(path: Path, kind: Kind) -> Fetched:
     try:
-        check_asset(path.read_bytes(), kind=kind)
+        data = path.read_bytes()
+        check_asset(data, kind=kind)
     except BitmapError as e:
         raise AssetError(f"{path.name}: {e.message}") from None
     except OSError as e:
         raise AssetError(f"{path.name}: {e.strerror}") from None
-    return Fetched(path, 0, "folder")
+    return Fetched(path, extension_of(data[:16]), "folder")
 
 
-def _fits(path: Path, kind: Kind) -> bool:
-    """Whether a cached file, checked as an image once, can be a bitmap too."""
-    return kind == "image" or extension_of(head_of(path)) == "png"
-
-
-def head_of(path: Path) -> bytes:
+def _head_of(path: Path) -> bytes:
     """The first 16 bytes of a file."""
-    with path.open("rb") as f:
+    with path.open("rb", buffering=0) as f:
         return f.read(16)

@@ -1,51 +1,23 @@
 """The asset cache: images and bitmaps by content, shared by all rounds and datasets of a user.
 
 objects/ab/abcd..     one file per content, read-only, because release folders hard-link it
-urls/12/1234...json   one small file per URL: which content it has; its time is that of its last use
+urls/12/1234...json   one small file per URL: which content it has, written when; its time is that of its last use
 users/.1234.lock      held by a pull that is under way
 """
 
 import json
 import os
-import re
 import secrets
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from labelsync.errors import OutputLocked
-from labelsync.release.transport import shown
-from labelsync.store import lock_file, locked, sha256, write_bytes, write_text
+from labelsync.release.urls import asset_key, shown
+from labelsync.store import FileEntry, lock_file, locked, sha256, sha256_file, write_bytes, write_text
 
 OBJECTS, URLS, USERS = "objects", "urls", "users"
-
-# What storage services add to a URL to sign it; the rest of a query names the asset.
-_SIGNATURE = re.compile(r"x-amz-.*|x-goog-.*|response-content-.*", re.IGNORECASE)
-_SIGNED_BY = {  # plain words, which count as a signature only beside the one that signs
-    "signature": {"signature", "expires", "policy", "key-pair-id", "awsaccesskeyid", "googleaccessid"},
-    "sig": {"sig", "se", "sp", "sv", "sr", "st", "spr", "skoid", "sktid", "skt", "ske", "sks", "skv"},
-}
-
-
-def asset_key(url: str) -> str:
-    """What an asset is called whatever signature its URL carries today: the URL without the signing parameters.
-
-    In a bucket (s3://, gs://, az://) nothing is signed, and "?" and "#" are characters of a name like others.
-
-    Raises:
-        ValueError: not a URL.
-    """
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        return url
-    query = parse_qsl(parts.query, keep_blank_values=True)
-    names = {k.lower() for k, _ in query}
-    signing = {word for signer, words in _SIGNED_BY.items() if signer in names for word in words}
-    kept = [(k, v) for k, v in query if k.lower() not in signing and not _SIGNATURE.fullmatch(k)]
-    host = parts.netloc.rpartition("@")[2]
-    return urlunsplit((parts.scheme, host, parts.path, urlencode(kept), ""))
 
 
 def default_cache() -> Path:
@@ -56,26 +28,38 @@ def default_cache() -> Path:
 
 
 @dataclass(frozen=True)
+class Cached:
+    """A file of the cache, and the digest and size of its content."""
+
+    path: Path
+    entry: FileEntry
+
+
+@dataclass(frozen=True)
 class AssetCache:
     """Assets by content, shared by all rounds and datasets: objects/ab/abcd.. and one small file per URL."""
 
     root: Path = field(default_factory=default_cache)
 
-    def find(self, url: str) -> Path | None:
-        """The cached file of a URL, or None."""
+    def find(self, url: str) -> Cached | None:
+        """The cached file of a URL, or None.
+
+        Its content is taken for what it was while its size and time are; whatever was written since is hashed.
+        """
         entry = self._entry(url)
-        if not entry.is_file():
-            return None
         try:
-            known = json.loads(entry.read_text())
+            known = json.loads(entry.read_bytes())
             blob = self._object(known["sha256"])
-            if blob.stat().st_size != known["size"]:
+            there = blob.stat()
+            if there.st_size != known["size"]:
+                return None
+            if there.st_mtime_ns != known.get("written") and sha256_file(blob) != known["sha256"]:
                 return None
         except (ValueError, KeyError, TypeError, OSError):  # not what `add` writes, or gone: as good as not there
             return None
         with suppress(OSError):  # a cache that is only read is as good
             os.utime(entry)  # when it was last of use
-        return blob
+        return Cached(blob, FileEntry(known["sha256"], known["size"]))
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -98,20 +82,25 @@ class AssetCache:
                 return True
         return False
 
-    def add(self, url: str, data: bytes) -> Path:
+    def add(self, url: str, data: bytes) -> Cached:
         """Keep checked bytes under their URL; equal bytes of other URLs are stored once."""
         digest = sha256(data)
         blob = self._object(digest)
-        if not blob.is_file() or blob.stat().st_size != len(data):
+        if not blob.is_file() or sha256_file(blob) != digest:
             write_bytes(blob, data)
             blob.chmod(0o444)  # release folders hard-link it: an edit there must not change it for all rounds
-        entry = {"url": shown(url), "sha256": digest, "size": len(data)}  # a query we do not know may hold a secret
+        entry = {
+            "url": shown(url),  # a query we do not know may hold a secret
+            "sha256": digest,
+            "size": len(data),
+            "written": blob.stat().st_mtime_ns,
+        }
         write_text(self._entry(url), json.dumps(entry, indent=1) + "\n")
-        return blob
+        return Cached(blob, FileEntry(digest, len(data)))
 
     def _entry(self, url: str) -> Path:
         key = sha256(asset_key(url).encode())
-        return self.root / URLS / key[:2] / f"{key}.json"
+        return self.root / f"{URLS}/{key[:2]}/{key}.json"
 
     def _object(self, digest: str) -> Path:
-        return self.root / OBJECTS / digest[:2] / digest
+        return self.root / f"{OBJECTS}/{digest[:2]}/{digest}"

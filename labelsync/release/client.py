@@ -27,7 +27,8 @@ from labelsync.errors import (
     TaxonomyError,
 )
 from labelsync.release.answers import network_cause, response_of, status_of
-from labelsync.release.transport import RETRIED, FetchError, Session, failure_of, fetch, shown, status_text
+from labelsync.release.transport import RETRIED, FetchError, Session, failure_of, fetch, status_text
+from labelsync.release.urls import shown
 
 DEFAULT_URL = "https://api.segments.ai/"
 

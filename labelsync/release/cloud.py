@@ -14,9 +14,6 @@ from importlib.util import find_spec
 from typing import Any
 from urllib.parse import urlsplit
 
-import fsspec
-from fsspec.asyn import AsyncFileSystem, sync
-
 from labelsync.release import transport
 from labelsync.release.transport import CONNECT_SECONDS, MAX_BYTES, READ_SECONDS, RETRIES, TOTAL_SECONDS, FetchError
 
@@ -123,6 +120,8 @@ def _checked_size(info: dict[str, Any]) -> int:
 
 def _open(scheme: str, url: str) -> Any:
     """A file system of its own (`skip_instance_cache`): the bounds are ours, not those of another user of fsspec."""
+    import fsspec  # 0.1 s with asyncio, and most releases need no bucket
+
     library = SCHEMES[scheme]
     try:
         kind: Any = fsspec.get_filesystem_class(scheme)
@@ -140,6 +139,8 @@ def _open(scheme: str, url: str) -> Any:
 
 def _call(system: Any, method: str, path: str, *, seconds: float) -> Any:
     """A method of a file system, with a bound on its time where it is asynchronous inside."""
+    from fsspec.asyn import AsyncFileSystem, sync
+
     if isinstance(system, AsyncFileSystem):
         return sync(system.loop, getattr(system, f"_{method}"), path, timeout=seconds)
     return getattr(system, method)(path)

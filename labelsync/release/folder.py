@@ -9,18 +9,19 @@
 `<stem>` is the sample's uuid, made harmless. Samples without a label are rows in the ledger and nothing else.
 """
 
+import json
 import re
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from labelsync.errors import ReleaseError, ReleaseFormatError
 from labelsync.records.release import Ledger, Release, Sample
-from labelsync.records.text import from_json
-from labelsync.release.cache import asset_key
-from labelsync.release.parse import load_document, parse_release
-from labelsync.store import Manifest, digest_of, read_manifest, sha256
+from labelsync.records.text import canonical, from_json
+from labelsync.release.parse import load_document, release_of
+from labelsync.release.urls import asset_key
+from labelsync.store import Manifest, read_manifest, sha256
 
 RELEASE = "release.json"
 LEDGER = "ledger.json"
@@ -51,8 +52,8 @@ class ReleaseFolder:
     @cached_property
     def _files(self) -> dict[tuple[str, str], Path]:
         """(folder, stem) -> file, as the manifest lists them: a stray file is no sample's."""
-        names = [PurePosixPath(name) for name in self.manifest.files]
-        return {(p.parts[0], p.stem): self.path / p for p in names if len(p.parts) == 2}
+        parts = {name: name.split("/") for name in self.manifest.files}
+        return {(p[0], p[1].rpartition(".")[0]): self.path / name for name, p in parts.items() if len(p) == 2}
 
 
 def open_release(path: str | Path) -> ReleaseFolder:
@@ -70,9 +71,10 @@ def open_release(path: str | Path) -> ReleaseFolder:
         ledger = from_json(Ledger, (folder / LEDGER).read_bytes(), where=str(folder / LEDGER))
     except FileNotFoundError as e:
         raise ReleaseError(f"{e.filename} is gone", hint="pull the release again") from None
-    if release_digest(data, where=str(where)) != manifest.inputs["release"]:
+    document = load_document(data, where=str(where))
+    if release_digest(document, where=str(where)) != manifest.inputs["release"]:
         raise ReleaseError(f"{where} was changed after the pull", hint="pull the release again")
-    release = parse_release(data, where=str(where), labelset=manifest.settings["labelset"])
+    release = release_of(document, where=str(where), labelset=manifest.settings["labelset"])
     ledger.require_complete(release.samples)
     return ReleaseFolder(folder, release, ledger, manifest)
 
@@ -85,23 +87,28 @@ def file_stem(uuid: str) -> str:
     return f"{start or 'sample'}.{sha256(uuid.encode())[:16]}"  # a harmless uuid has no dot, so these never meet
 
 
-def release_digest(data: bytes, *, where: str) -> str:
-    """Digest of a release file's content: blind to layout, key order and the signatures of URLs."""
+# A string value of canonical JSON that is an http(s) URL. A quote inside a string has a backslash before it, so one
+# after ":", "," or "[" begins or ends a string, and "http" never follows one that ends it; a key has a colon behind it.
+_URL = re.compile(r'(?<=[:,\[])"https?://(?:[^"\\]|\\.)*"(?!:)')
+
+
+def release_digest(document: dict[str, Any], *, where: str) -> str:
+    """Digest of a release file's content: blind to layout, key order and the signatures of URLs.
+
+    Args:
+        document: as `load_document` gives it.
+        where: what errors call it.
+    """
     try:
-        return digest_of(_unsigned(load_document(data, where=where)))
+        text = canonical(document)
     except RecursionError:
         raise ReleaseFormatError(f"{where} is nested too deeply to be a release") from None
+    return sha256(_URL.sub(_unsigned, text).encode())
 
 
-def _unsigned(value: Any) -> Any:
-    """Plain data with every http(s) URL without its signature."""
-    if isinstance(value, dict):
-        return {k: _unsigned(v) for k, v in value.items()}
-    if isinstance(value, list):
-        return [_unsigned(v) for v in value]
-    if isinstance(value, str) and value.startswith(("http://", "https://")):
-        try:
-            return asset_key(value)
-        except ValueError:  # no URL after all
-            return value
-    return value
+def _unsigned(quoted: re.Match[str]) -> str:
+    """A URL as it stands in JSON, without its signature."""
+    try:
+        return json.dumps(asset_key(json.loads(quoted[0])))
+    except ValueError:  # no URL after all
+        return quoted[0]

@@ -20,8 +20,7 @@ from PIL import Image
 
 from labelsync.errors import OptionError
 from labelsync.pixels import video
-from labelsync.release.cache import asset_key
-from labelsync.release.transport import shown
+from labelsync.release.urls import asset_key, shown
 from labelsync.store import sha256_file
 
 IMAGES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})

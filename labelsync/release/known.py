@@ -8,9 +8,9 @@ that one is there under another. An image at a URL is told by its URL.
 from collections.abc import Iterable
 
 from labelsync.records.platform import ImageRow
-from labelsync.release.cache import asset_key
 from labelsync.release.gather import Picture
 from labelsync.release.platform import KnownSample
+from labelsync.release.urls import asset_key
 
 SOURCE = "labelsync_source"  # key in the metadata of a sample
 

@@ -15,10 +15,10 @@ from urllib.parse import quote
 from labelsync.errors import LabelsyncError, OptionError, ReleaseFormatError
 from labelsync.release import client, transport
 from labelsync.release.answers import status_of
-from labelsync.release.cache import asset_key
 from labelsync.release.entries import BITMAP
 from labelsync.release.parse import categories_of
 from labelsync.release.platform import PER_PAGE, Platform, pause_before
+from labelsync.release.urls import asset_key, shown
 from labelsync.release.values import integer, number, text, url_of, within
 from labelsync.taxonomy import Category
 
@@ -107,7 +107,7 @@ class Labeling(Platform):
     @property
     def server(self) -> str:
         """The API's root, as records show it."""
-        return transport.shown(self._url)
+        return shown(self._url)
 
     def user(self) -> str:
         """Whose key it is: the `created_by` of what is made with it."""

@@ -41,7 +41,11 @@ def parse_release(data: bytes, *, where: str, labelset: str = "ground-truth") ->
         ReleaseFormatError: not JSON, not a release, a broken taxonomy, or a task type without labelled pixels.
         OptionError: the release has no labelset of that name.
     """
-    document = load_document(data, where=where)
+    return release_of(load_document(data, where=where), where=where, labelset=labelset)
+
+
+def release_of(document: dict[str, Any], *, where: str, labelset: str) -> Release:
+    """`parse_release` of what `load_document` gave; the document stays as it is."""
     dataset = document["dataset"]
     entries = dataset["samples"]
     task_type = _task_type(dataset, entries, where=where)

@@ -14,7 +14,8 @@ from urllib.parse import urlsplit
 
 from labelsync.errors import AuthError, LabelsyncError, ReleaseNotFound, ServiceError
 from labelsync.release import answers, client, transport
-from labelsync.release.transport import shown, status_text
+from labelsync.release.transport import status_text
+from labelsync.release.urls import shown
 
 T = TypeVar("T")
 

@@ -11,12 +11,13 @@ from labelsync.errors import AssetError, LabelsyncError, OptionError, SamplesFai
 from labelsync.records.release import Ledger, LedgerRow, Release, Sample
 from labelsync.records.results import PullRecord
 from labelsync.records.text import to_json
-from labelsync.release.assets import Asset, Fetched, extension_of, fetch_assets, head_of
+from labelsync.release.assets import Asset, Fetched, fetch_assets
 from labelsync.release.cache import AssetCache
 from labelsync.release.folder import BITMAPS, IMAGES, LEDGER, RELEASE, file_stem, release_digest
-from labelsync.release.parse import check_status, default_name, parse_release
+from labelsync.release.parse import check_status, default_name, load_document, release_of
 from labelsync.release.sources import ReleaseFile, read_source, signing
 from labelsync.store import (
+    FileEntry,
     Manifest,
     digest_of,
     fingerprint,
@@ -69,11 +70,11 @@ def pull(
         if not value >= least:  # a NaN is refused too
             raise OptionError(f"{flag} is {value}, which is out of range", hint=f"give {least} or more")
     file = read_source(source, wait=wait)
-    release = parse_release(file.data, where=file.where, labelset=labelset)
+    release, digest = _read(file, labelset)
     wanted = None if status is None else check_status(status)
     plans = [_plan(s, file) if _is_wanted(s, wanted) else _Plan(s, filtered=True) for s in release.samples]
     target = Path(default_name(release, where=file.where) if out is None else out)
-    inputs = {"release": release_digest(file.data, where=file.where)} | _local_inputs(plans, file)
+    inputs = {"release": digest} | _local_inputs(plans, file)
     settings = {"labelset": labelset} | ({} if wanted is None else {"status": list(wanted)})
     old = _same(target, fingerprint("pull", inputs, settings))
     if old is not None and _is_complete(target, old):
@@ -91,13 +92,15 @@ def pull(
         ledger.require_complete(release.samples)
         _refuse_losses(ledger, allow_failed)
         write_bytes(work / RELEASE, file.data)
+        known: dict[str, FileEntry] = {}
         for p, row in zip(plans, ledger.rows, strict=True):
             if row.outcome == "pulled":
-                _place(p, fetched, work, again=fetch)
+                known |= _place(p, fetched, work, again=fetch)
         write_text(work / LEDGER, to_json(ledger) + "\n")
         # release.json stands in the digest by `inputs`, which new signatures in its URLs do not change
+        summary = _summary(release, ledger)
         manifest = write_manifest(
-            work, "pull", inputs=inputs, settings=settings, summary=_summary(release, ledger), exclude=(RELEASE,)
+            work, "pull", inputs=inputs, settings=settings, summary=summary, exclude=(RELEASE,), known=known
         )
     got = fetched.values()
     return _record(
@@ -110,6 +113,13 @@ def pull(
 
 
 # -------------------------------------------------------------------- what each sample needs
+
+
+def _read(file: ReleaseFile, labelset: str) -> tuple[Release, str]:
+    """The release of a file, and its digest."""
+    document = load_document(file.data, where=file.where)
+    release = release_of(document, where=file.where, labelset=labelset)
+    return release, release_digest(document, where=file.where)
 
 
 @dataclass(frozen=True)
@@ -191,27 +201,32 @@ def _refuse_losses(ledger: Ledger, allowed: int) -> None:
 _Fetch = Callable[[list[Asset]], tuple[dict[Asset, Fetched], dict[Asset, str]]]
 
 
-def _place(plan: _Plan, fetched: Mapping[Asset, Fetched], work: Path, *, again: _Fetch) -> None:
+def _place(plan: _Plan, fetched: Mapping[Asset, Fetched], work: Path, *, again: _Fetch) -> dict[str, FileEntry]:
     """Put a sample's files into the folder: links to the cache, copies of a user's own files.
 
-    A file that has vanished from the cache meanwhile is fetched `again`.
+    A file that has vanished from the cache meanwhile is fetched `again`. Returns path -> digest and size, of the files
+    that the cache knows: `convert` holds the content to them, so what was damaged there since is found out.
     """
-    stem = file_stem(plan.sample.uuid)
+    stem, known = file_stem(plan.sample.uuid), {}
     for asset in plan.assets:
-        folder = work / (IMAGES if asset.kind == "image" else BITMAPS)
+        source, folder = fetched[asset], IMAGES if asset.kind == "image" else BITMAPS
         try:
-            _put(fetched[asset], folder, stem)
+            _put(source, work / folder, stem)
         except FileNotFoundError:
             got, problems = again([asset])
             if asset in problems:
                 raise AssetError(
                     f"{plan.sample.name!r}: {asset.kind} {problems[asset]}", hint="pull once more"
                 ) from None
-            _put(got[asset], folder, stem)
+            source = got[asset]
+            _put(source, work / folder, stem)
+        if source.entry is not None:
+            known[f"{folder}/{stem}.{source.extension}"] = source.entry
+    return known
 
 
 def _put(source: Fetched, folder: Path, stem: str) -> None:
-    target = folder / f"{stem}.{extension_of(head_of(source.path))}"
+    target = folder / f"{stem}.{source.extension}"
     if source.origin == "folder":  # a link would let an edit of the original change a finished folder
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(source.path, target)

@@ -11,10 +11,10 @@ from urllib.parse import urlsplit
 from labelsync.errors import AssetError
 from labelsync.records.release import Annotation, Label, Release, Sample
 from labelsync.release.assets import Asset, Kind
-from labelsync.release.cache import asset_key
 from labelsync.release.folder import ReleaseFolder, open_release
 from labelsync.release.parse import parse_release
 from labelsync.release.sources import ReleaseFile, read_source
+from labelsync.release.urls import asset_key
 
 
 @dataclass(frozen=True)

@@ -7,8 +7,8 @@ from typing import Any
 from urllib.parse import quote, urlsplit
 
 from labelsync.errors import AssetError, LabelsyncError
-from labelsync.release.cache import asset_key
 from labelsync.release.client import Client, api_url, connect, sorted_error
+from labelsync.release.urls import asset_key
 
 _AT_ONCE = 4  # calls to the API, which limits them
 

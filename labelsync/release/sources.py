@@ -15,7 +15,8 @@ from urllib.request import url2pathname
 
 from labelsync.errors import AssetError, LabelsyncError, OptionError, ReleaseNotFound, ServiceError
 from labelsync.release import cloud
-from labelsync.release.transport import FetchError, Session, fetch, shown
+from labelsync.release.transport import FetchError, Session, fetch
+from labelsync.release.urls import shown
 
 _WEB = ("http", "https")
 _NAMED = re.compile(r"(?P<dataset>[^/@\s]+/[^/@\s]+)@(?P<release>.+)", re.DOTALL)

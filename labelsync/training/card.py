@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import resources
 from typing import Any
 
@@ -20,6 +20,7 @@ from labelsync.training.recipe import settings
 OVERLAY = "overlay.png"
 
 _SCORES = ("mean_iou", "mean_accuracy", "overall_accuracy")
+_CLASS = ("iou", "accuracy")
 
 
 def model_card(
@@ -47,7 +48,7 @@ def model_card(
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
     template = resources.files("labelsync.training").joinpath("templates/README.md.jinja").read_text()
     return environment.from_string(template).render(
-        metadata=_metadata(summary, scores, kind=kind, title=title),
+        metadata=_metadata(summary, scores, loaded.labels.names, kind=kind, title=title),
         title=title,
         classes=classes,
         scores=scores,
@@ -97,10 +98,16 @@ def _toml(values: Mapping[str, Any], table: str = "") -> str:
     return "\n\n".join(parts)
 
 
-def _metadata(summary: Mapping[str, Any], scores: Mapping[str, float], *, kind: str, title: str) -> str:
-    """The YAML head. No licence: that is for the owner of the data to say."""
+def _metadata(
+    summary: Mapping[str, Any], scores: Mapping[str, float], names: Sequence[str], *, kind: str, title: str
+) -> str:
+    """The YAML head, with the scores below as a model-index. No licence: that is for the owner of the data to say."""
     start = summary["model"].partition("@")[0]
     dataset = summary["dataset"].partition("@")[0]
+    metrics = [(name, name.replace("_", " "), scores[name]) for name in _SCORES]
+    metrics += [
+        (f"per_category_{kind}", f"{kind} of {name}", scores[f"{kind}_{name}"]) for kind in _CLASS for name in names
+    ]
     results = [
         EvalResult(
             task_type="image-segmentation",
@@ -109,12 +116,12 @@ def _metadata(summary: Mapping[str, Any], scores: Mapping[str, float], *, kind: 
             dataset_name=dataset,
             dataset_revision=summary["revision"] or None,
             dataset_split="validation",
-            metric_type=name,
-            metric_name=name.replace("_", " "),
-            metric_value=round(scores[name], 6),
+            metric_type=metric,
+            metric_name=title,
+            metric_value=round(value, 6),
         )
-        for name in _SCORES
-        if not math.isnan(scores[name])
+        for metric, title, value in metrics
+        if not math.isnan(value)
     ]
     data = ModelCardData(
         library_name="transformers",

@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from labelsync.dataset.load import LabeledDataset, load
+from labelsync.dataset.source import find_dataset
 from labelsync.errors import DatasetError, ModelError, OptionError
 from labelsync.evaluation.evaluate import short_name
 from labelsync.model.load import LoadedModel, new_model, quiet
@@ -48,6 +50,7 @@ def train(
     report_to: tuple[str, ...] = (),
     pictures: int = 6,
     push_to_hub: str | None = None,
+    published_as: str | None = None,
     image_column: str | None = None,
     label_column: str | None = None,
     id2label: str | Path | None = None,
@@ -81,6 +84,7 @@ def train(
         pictures: number of validation samples that are drawn after every evaluation, always the same ones.
         push_to_hub: "user/name[@branch]", a model repo that gets the best model so far at every save. A failure of the
             Hub is a line on stderr and is tried again at the next save.
+        published_as: "user/name@tag", where a dataset folder is published too: the card names that, and its commit.
         image_column, label_column, id2label, keep_zero, config: of a foreign dataset, as for `load`.
         resume: go on from the last whole checkpoint in `out`. The result is that of the uninterrupted run.
         overwrite: delete the run in `out`, and start anew.
@@ -113,7 +117,7 @@ def train(
             keep_zero=keep_zero,
             config=config,
         )
-        splits = _splits(data)
+        data, splits = _published(data, published_as), _splits(data)
         require_known_classes(chosen.loss.class_weights, data.labels)
         loaded = new_model(model, data.labels, image_size=chosen.size_hw, seed=chosen.seed)
         with step_errors(chosen):
@@ -128,7 +132,7 @@ def train(
             },
         )
         folder = _open(out, identity, overwrite=overwrite)
-        names = {"model": short_name(model), "dataset": short_name(dataset)}
+        names = {"model": short_name(model), "dataset": published_as or short_name(dataset)}
         run = Run(folder, identity, data, splits, loaded, chosen, arguments, names, pictures, publisher, cache_images)
         manifest = folder.finished or run.execute()
         if publisher and rank() == 0:
@@ -152,6 +156,16 @@ def _publisher(repo: str | None) -> Publisher | None:
     publisher = Publisher(repo)
     publisher.check()
     return publisher
+
+
+def _published(data: LabeledDataset, name: str | None) -> LabeledDataset:
+    """The dataset with the commit that `name` is at. Raises DatasetError if that is another one."""
+    if name is None:
+        return data
+    there = find_dataset(name)
+    if there.manifest.digest != data.digest:
+        raise DatasetError(f"{name} is not the dataset at {data.source}", hint="push it, or leave out --published-as")
+    return replace(data, revision=there.revision)
 
 
 def _splits(data: LabeledDataset) -> tuple[Sequence[Row], Sequence[Row]]:

@@ -27,6 +27,7 @@ from labelsync.evaluation.scores import scores
 from labelsync.labels import LabelMap
 from labelsync.model.load import LoadedModel, save_model
 from labelsync.model.preprocess import normalize
+from labelsync.model.segformer import quicken
 from labelsync.model.segmenter import Segmenter
 from labelsync.records.release import Row
 from labelsync.training import checkpoints
@@ -84,6 +85,7 @@ class SegmentationTrainer(Trainer):
             loaded.labels.ignore_index, recipe.loss, smoothing=args.label_smoothing_factor, weights=class_weights
         )
         self.auxiliary = AuxiliaryOutput(loaded.model)
+        quicken(loaded.model)
         self.sampler = EpochSampler(
             len(data), seed=data.seed, batch_size=args.per_device_train_batch_size, factors=factors
         )

@@ -111,10 +111,10 @@ def written(first: Path, second: Path) -> list[Line]:
     ]
 
 
-def chunks_of(path: Path) -> Iterator[tuple[bytes, int]]:
-    """(digest, size) of the content-defined chunks of a file, 8 to 128 kB each."""
+def chunks_of(path: Path, size: int = CHUNK) -> Iterator[tuple[bytes, int]]:
+    """(digest, size) of the content-defined chunks of a file: of `size` bytes, an eighth to twice as many each."""
     data = path.read_bytes()
-    for chunk in fastcdc(data, min_size=CHUNK // 8, avg_size=CHUNK, max_size=CHUNK * 2):
+    for chunk in fastcdc(data, min_size=size // 8, avg_size=size, max_size=size * 2):
         part = data[chunk.offset : chunk.offset + chunk.length]
         yield hashlib.sha256(part).digest(), len(part)
 

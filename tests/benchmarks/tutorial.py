@@ -32,7 +32,7 @@ SAMPLES = 60
 SDK = "segments-ai==1.19.1"
 VERBS = """
 import json, sys, time
-import datasets, labelsync
+import datasets, kornia_rs, labelsync, pydantic
 work = (labelsync.pull, labelsync.convert)  # looking them up imports them
 url, release, dataset = sys.argv[1:]
 start = time.perf_counter()

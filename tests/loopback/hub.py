@@ -8,11 +8,8 @@
 It has two listeners: the Hub, and the storage that LFS files go to and come from. The second is another origin, so the
 clients' CDN path runs and `hub.log` can prove that no token goes there.
 
-Xet is not spoken (set HF_HUB_DISABLE_XET=1), although it is what users of hf_xet get. Its client is a compiled library
-that is not told by the server to use LFS instead; to serve it takes a content-addressed store that parses xorbs and
-shards, checks BLAKE3 trees of chunks and answers reconstructions: more code than this whole server, and a second
-implementation of a format that has no other one to hold it against. What of Xet can be held without: its errors become
-ours (test_hub_plan), its retries are bounded (test_traps), and nothing in a push depends on how contents are sent.
+Both ways of sending large files are spoken: LFS, and Xet (hub_xet.py), which users of hf_xet get. The tests have Xet
+off where they do not need it (HF_HUB_DISABLE_XET=1): its client is a compiled library with threads of its own.
 
 Unlike the real one: no redirect to a cache for small files, few README rules (hub_cards.py), no quotas, no gated
 repos, no dataset viewer, a pull request is merged path by path, and commit names are not git's.
@@ -30,7 +27,7 @@ from urllib.parse import unquote
 import flask
 from werkzeug.routing import BaseConverter
 
-from tests.loopback import hub_api, hub_files
+from tests.loopback import hub_api, hub_files, hub_xet
 from tests.loopback.faults import Faults
 from tests.loopback.hub_access import refuse
 from tests.loopback.hub_repos import MAIN, HubError, Repo, Store
@@ -66,6 +63,7 @@ class LoopbackHub:
     ) -> None:
         self._temporary = None if root else tempfile.TemporaryDirectory(prefix="loopback-hub-")
         self.store = Store(root or Path(self._temporary.name))
+        self.chunks = hub_xet.Chunks(self.store.root / "xet")
         self.log, self.faults = Log(), Faults()
         self.tokens, self.page_size = dict(tokens), page_size
         self._secret = secrets.token_bytes(16)
@@ -140,6 +138,7 @@ def _hub_app(hub: LoopbackHub) -> flask.Flask:
     app.register_error_handler(HubError, refuse)
     hub_api.add_routes(app, hub)
     hub_files.add_routes(app, hub)
+    hub_xet.add_routes(app, hub)
     return app
 
 
@@ -156,7 +155,7 @@ def main() -> None:
     with LoopbackHub(
         args.root, tokens=tokens, port=args.port, storage_port=args.storage_port, page_size=args.page_size
     ) as hub:
-        print(f"export HF_ENDPOINT={hub.url} HF_HUB_DISABLE_XET=1 HF_TOKEN={next(iter(tokens))}", flush=True)
+        print(f"export HF_ENDPOINT={hub.url} HF_TOKEN={next(iter(tokens))}", flush=True)
         try:
             while True:
                 time.sleep(3600)

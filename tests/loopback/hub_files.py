@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 import flask
 
-from tests.loopback import hub_cards
+from tests.loopback import hub_cards, hub_xet
 from tests.loopback.hub_access import KINDS, WHERE, Account, prefix, readable, refuse, signed_in, writable
 from tests.loopback.hub_api import opened
 from tests.loopback.hub_repos import Entry, HubError, Repo, lfs_entry
@@ -161,6 +161,10 @@ def _file_routes(app: flask.Flask, hub: "LoopbackHub") -> None:
             answer = flask.redirect(hub.signed("GET", entry.sha256))
             answer.headers["X-Linked-Etag"] = f'"{entry.sha256}"'
             answer.headers["X-Linked-Size"] = str(entry.size)
+            if name_in_xet := hub.chunks.named(entry.sha256):
+                route = f"{hub.url}/api/{kinds}/{owner}/{name}/xet-read-token/{commit.oid}"
+                answer.headers["X-Xet-Hash"] = name_in_xet
+                answer.headers["Link"] = f'<{route}>; rel="xet-auth"'
         else:
             answer = _sent(hub.store.path(entry), entry.oid)
         answer.headers["X-Repo-Commit"] = commit.oid
@@ -194,4 +198,5 @@ def storage_app(hub: "LoopbackHub") -> flask.Flask:
         check(sha256)
         return _sent(hub.store.root / "lfs" / sha256, sha256)
 
+    hub_xet.add_storage_routes(app, hub)
     return app

@@ -274,7 +274,7 @@ def test_a_dry_run_tells_the_plan_and_touches_nothing(cli: Cli, server: Loopback
     said = cli("push", folder, "--repo-id=acme/sidewalk", "--dry-run").stdout
     assert "deleted  data/train-1.parquet\nnew      data/train-2.parquet\n" in said
     assert "data/test-0" not in said
-    assert f"4 files ({record['uploaded']:,} bytes) to send, 1 to delete, 2 kept; nothing was changed" in said
+    assert f"4 files of {record['uploaded']:,} bytes to send, 1 to delete, 2 kept; nothing was changed" in said
     done = pushed(cli, folder)
     assert {k: done[k] for k in ("files", "uploaded", "added")} == {
         k: record[k] for k in ("files", "uploaded", "added")

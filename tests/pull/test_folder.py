@@ -1,6 +1,7 @@
 """`labelsync pull`, through the real command, the real SDK and a loopback Segments.ai: what it leaves."""
 
 import json
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 from labelsync.errors import DatasetNotFound, ReleaseError
 from labelsync.pixels.instance import decode_instance_bitmap
 from labelsync.release.folder import open_release
-from labelsync.store import verify_files
+from labelsync.store import sha256, verify_files
 from tests.loopback.segments import KEY, LoopbackSegments
 from tests.pull.conftest import Cli, last
 from tests.releases import draw_release, edit_release, sample_uuid
@@ -115,6 +116,44 @@ def test_files_are_shared_with_the_cache_and_cannot_be_edited_in_place(
     assert image.stat().st_nlink == 2
     assert image.stat().st_mode & 0o222 == 0
     assert any(p.stat().st_ino == image.stat().st_ino for p in (cache / "objects").rglob("*"))
+
+
+def test_a_cached_file_that_was_written_to_is_fetched_anew(
+    run: Cli, platform: Callable[..., str], server: LoopbackSegments
+) -> None:
+    name = platform()
+    run(name)
+    before = _damage(next(Path("sidewalk-v1.0/images").iterdir()), ns=(0, 0))
+    server.log.clear()
+    record = json.loads(run(name, "--out", "again", "--json").stdout)
+    assert (record["fetched"], record["reused"], len(server.log.find(path="/images/"))) == (1, 7, 1)
+    assert before in [p.read_bytes() for p in Path("again/images").iterdir()]
+
+
+def test_what_decayed_in_the_cache_is_found_before_it_is_published(
+    run: Cli, platform: Callable[..., str], cli: Cli
+) -> None:
+    """Its size and time are as they were, so the pull takes it for what it was, and the manifest says what that is."""
+    name = platform()
+    run(name)
+    image = next(Path("sidewalk-v1.0/images").iterdir())
+    time = image.stat().st_mtime_ns
+    before = _damage(image, ns=(time, time))
+    run(name, "--out", "again")
+    manifest = open_release("again").manifest
+    assert verify_files(Path("again"), manifest) == [f"images/{image.name}"]
+    assert manifest.files[f"images/{image.name}"].sha256 == sha256(before)
+    refused = cli("convert", "again", "--out", "data", code=1)
+    assert f"its image was changed after the pull: {image.name}" in refused.stderr
+
+
+def _damage(path: Path, *, ns: tuple[int, int]) -> bytes:
+    """Change one bit of a file in its place and set its times; what it was."""
+    before = path.read_bytes()
+    path.chmod(0o644)
+    path.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+    os.utime(path, ns=ns)
+    return before
 
 
 # -------------------------------------------------------------------- once more, into the same folder
