@@ -23,7 +23,7 @@ def _encoder(model: PreTrainedModel) -> Any:
     encoder = getattr(model, "backbone", None) if base is model else base  # UPerNet has a backbone of any kind
     if encoder is None:
         raise ModelError(
-            f"a {type(model).__name__} gives no embeddings of images",
+            f"a model of type {type(model).__name__} gives no embeddings of images",
             hint="choose a --strategy without diversity, such as entropy",
         )
     return encoder
