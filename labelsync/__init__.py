@@ -29,6 +29,7 @@ _PUBLIC = {
     "Segmenter": "labelsync.model.segmenter",
     "predict": "labelsync.deploy.predict",
     "export": "labelsync.deploy.export",
+    "select": "labelsync.deploy.select",
     "prelabel": "labelsync.deploy.prelabel",
     "init": "labelsync.pipeline.config",
     "run": "labelsync.pipeline.run",

@@ -10,11 +10,12 @@ import pytest
 
 import labelsync
 from tests import reference
-from tests.benchmarks import convert, measure, metric, scenes, second_round, tutorial
+from tests.benchmarks import active_learning, convert, measure, metric, scenes, second_round, tutorial
 from tests.benchmarks import input as benchmark_input
 from tests.benchmarks import predict as benchmark_predict
 from tests.benchmarks import training as benchmark_training
 from tests.models import TINY
+from tests.releases import draw_release
 
 SMALL = (54, 96)
 
@@ -81,6 +82,19 @@ def test_predictions_are_measured_beside_the_pipeline_and_are_the_same(tmp_path:
     shares = [float(share) for share in re.findall(r"times, ([\d.]+)% of the pixels the same", report)]
     assert len(shares) == 3 and min(shares) >= 99.9
     assert int(re.search(r", (\d+) classes an image", report)[1]) >= 10
+
+
+def test_active_learning_is_simulated_on_labels_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(active_learning, "SIZE_HW", (32, 32))
+    labelsync.pull(draw_release(tmp_path / "drawn", samples=12), out=tmp_path / "release")
+    labelsync.convert(tmp_path / "release", out=tmp_path / "data", workers=1, fractions=(0.75, 0, 0.25))
+    data = labelsync.load(tmp_path / "data")
+    train, test = list(data.splits["train"]), list(data.splits["test"])
+    first = {row.uuid for row in train[:3]}
+    found = active_learning.simulate(data.labels, train, test, first, count=2, seeds=2, steps=1)
+    assert list(found) == ["no new labels", "random", *active_learning.STRATEGIES, "all labels"]
+    assert all(len(values) == 2 and np.isfinite(values).all() for values in found.values())
+    assert "| random | " in active_learning.table_of(found, "drawn")
 
 
 def test_evaluates_computation_is_the_published_definition() -> None:

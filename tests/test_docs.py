@@ -108,11 +108,23 @@ def test_a_dataset_is_started_as_it_says(tmp_path):
 def test_prelabels_come_and_go_as_it_says(world, tmp_path):
     tiny_segformer(tmp_path / "here/models/v1.0", label_map("class-1", "class-2", "class-3"), weights=True)
     said = run(["bash", "-euo", "pipefail", "-c", *blocks("shell")], world, tmp_path / "here")
-    assert re.findall(r"^1 (?:sample|label) of acme/sidewalk ([a-z ]+)", said, re.MULTILINE) == [
+    assert re.findall(r"^1 sample of acme/sidewalk ([a-z ]+)", said, re.MULTILINE) == [
         "would be prelabeled with ",
         "prelabeled with ",
         "taken back",
     ]
+
+
+def test_the_next_images_are_chosen_as_it_says(world, tmp_path):
+    tiny_segformer(tmp_path / "here/models/v1.0", label_map("class-1", "class-2", "class-3"), weights=True)
+    for i in range(3):
+        (tmp_path / "here/recordings").mkdir(exist_ok=True)
+        write_image(tmp_path / f"here/recordings/{i}.jpg", np.full((48, 64, 3), 80 * i, np.uint8))
+    draw_video(tmp_path / "here/walk.mp4", 21)
+    said = run(["bash", "-euo", "pipefail", "-c", *blocks("zsh")], world, tmp_path / "here")
+    assert "4 images of 6 chosen by entropy+diverse" in said
+    assert "acme/sidewalk: 4 images added" in said
+    assert "5 samples put into the labeling queue by entropy" in said
 
 
 def test_the_examples_run(world, tmp_path):

@@ -9,14 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from labelsync.errors import LabelsyncError
-from labelsync.records import changes, exports, findings, platform, prelabels, release, results, rounds, scores
+from labelsync.records import (
+    changes,
+    exports,
+    findings,
+    platform,
+    prelabels,
+    release,
+    results,
+    rounds,
+    scores,
+    selection,
+)
 from labelsync.records.release import Annotation, Label, Ledger, LedgerRow, Release, Sample
 from labelsync.records.text import from_json, to_json
 from labelsync.taxonomy import Category
 
 RECORDS = [
     c
-    for module in (changes, exports, findings, platform, prelabels, release, results, rounds, scores)
+    for module in (changes, exports, findings, platform, prelabels, release, results, rounds, scores, selection)
     for c in vars(module).values()
     if is_dataclass(c) and c.__module__ == module.__name__ and c is not release.Row  # holds files, is never printed
 ]

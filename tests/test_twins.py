@@ -38,6 +38,7 @@ SHORTEST: dict[str, tuple[list[str], dict[str, Any]]] = {
     "cache": ([], {}),
     "predict": (["run", "a.jpg", "images"], {"model": "run", "images": ("a.jpg", "images")}),
     "export": (["run", "--out", "m.onnx"], {"model": "run", "out": Path("m.onnx")}),
+    "select": (["walk.mp4", "--model", "run", "--count", "9"], {"images": ("walk.mp4",), "model": "run", "count": 9}),
     "prelabel": ([], {}),
     "init": ([], {}),
     "run": ([], {}),
@@ -120,6 +121,8 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--device", "cpu"], {"device": "cpu"}),
         (["--out", "looked"], {"out": Path("looked")}),
         (["--overwrite"], {"overwrite": True}),
+        (["--open-issues"], {"open_issues": True}),
+        (["--dry-run"], {"dry_run": True}),
     ],
     "push": [
         (["--tag", "v2"], {"tag": "v2"}),
@@ -235,6 +238,15 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--config", "scene_parsing"], {"config": "scene_parsing"}),
         (["--overwrite"], {"overwrite": True}),
     ],
+    "select": [
+        (["images"], {"images": ("walk.mp4", "images")}),
+        (["--strategy", "diverse"], {"strategy": "diverse"}),
+        (["--every", "3"], {"every": 3}),
+        (["--out", "s"], {"out": Path("s")}),
+        (["--batch-size", "2"], {"batch_size": 2}),
+        (["--device", "cpu"], {"device": "cpu"}),
+        (["--overwrite"], {"overwrite": True}),
+    ],
     "export": [
         (["--takes", "frames"], {"takes": "frames"}),
         (["--gives", "classes"], {"gives": "classes"}),
@@ -268,6 +280,8 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--batch-size", "2"], {"batch_size": 2}),
         (["--device", "cpu"], {"device": "cpu"}),
         (["--dry-run"], {"dry_run": True}),
+        (["--strategy", "flip+diverse"], {"strategy": "flip+diverse"}),
+        (["--no-labels"], {"labels": False}),
         (["--undo", "p"], {"undo": Path("p")}),
     ],
     "init": [

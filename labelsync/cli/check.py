@@ -7,6 +7,7 @@ import click
 from labelsync.cli.boundary import show_gated
 from labelsync.cli.options import (
     CommaList,
+    amount,
     batch_size_option,
     counts,
     device_option,
@@ -61,6 +62,10 @@ from labelsync.records.findings import CheckRecord, Finding, KindSummary
 @device_option
 @out_option("Folder for the record and for pictures of what the model contradicts.", required=False)
 @overwrite_option
+@click.option(
+    "--open-issues", is_flag=True, help="Open an issue on Segments.ai at every sample that the model contradicts."
+)
+@click.option("--dry-run", is_flag=True, help="With --open-issues: only tell which would be opened.")
 @json_option
 def check(source: str, as_json: bool, **options: Any) -> None:
     """Tell what is wrong in SOURCE: a folder of labelsync pull or convert, or a dataset USER/NAME[@TAG] on the Hub.
@@ -75,7 +80,7 @@ def check(source: str, as_json: bool, **options: Any) -> None:
 
 
 def _text(record: CheckRecord) -> str:
-    parts = [_head(record), _classes(record), *_kinds(record), _summary(record)]
+    parts = [_head(record), _classes(record), *_kinds(record), _issues(record), _summary(record)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -144,6 +149,18 @@ def _line(finding: Finding) -> str:
 def _more(summary: KindSummary, listed: int) -> list[str]:
     left = summary.errors + summary.warnings + summary.infos - listed
     return [f"  and {left} more (--limit 0 lists all)"] if left > 0 else []
+
+
+def _issues(record: CheckRecord) -> str:
+    """What labelers are told."""
+    if not record.issues:
+        return ""
+    said = {"opened": "would be opened" if record.dry_run else "opened", "there": "there already"}
+    lines = [
+        f"  {row.name!r}: {amount(row.regions, 'region')}, {said.get(row.outcome, row.outcome)}"
+        for row in record.issues
+    ]
+    return "\n".join(["issues on Segments.ai:", *lines])
 
 
 def _summary(record: CheckRecord) -> str:

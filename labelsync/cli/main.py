@@ -18,6 +18,7 @@ from labelsync.cli.pull import pull
 from labelsync.cli.push import push
 from labelsync.cli.report import report
 from labelsync.cli.rounds import init, promote, rollback, run, status
+from labelsync.cli.select import select
 from labelsync.cli.show_recipe import show_recipe
 from labelsync.cli.train import train
 from labelsync.cli.verify import verify
@@ -35,7 +36,7 @@ def main() -> None:
 for command in (
     *(create, add_images, create_release),
     *(pull, diff, convert, check, push, verify, show_recipe, train, evaluate, compare, report),
-    *(predict, export, prelabel),
+    *(predict, export, select, prelabel),
     *(init, run, status, promote, rollback),
     *(cache, demo),
 ):

@@ -23,6 +23,17 @@ from labelsync.records.prelabels import PrelabelRecord
     metavar="PIXELS",
     help="Smaller connected parts get the class around them.",
 )
+@click.option(
+    "--strategy",
+    default="entropy",
+    show_default=True,
+    metavar="NAME",
+    help="What people see first, by the samples' priority: entropy, margin, low-confidence, flip (what the model is "
+    "unsure of), diverse (what looks new), one of the four with +diverse, or none.",
+)
+@click.option(
+    "--labels/--no-labels", default=True, show_default=True, help="Write labels, or only order the labeling queue."
+)
 @out_option("Folder of the record.  [default: prelabels-<dataset>-<model>]", required=False)
 @batch_size_option
 @device_option
@@ -31,14 +42,14 @@ from labelsync.records.prelabels import PrelabelRecord
     "--undo",
     type=click.Path(path_type=Path),
     metavar="RECORD",
-    help="Take back the labels of that record that nobody has touched; needs no MODEL.",
+    help="Take back the labels and priorities of that record that nobody has touched; needs no MODEL.",
 )
 @json_option
 def prelabel(model: str, dataset: str, as_json: bool, **options: Any) -> None:
     """Predict the unlabeled samples of OWNER/DATASET with MODEL, and upload labels with status PRELABELED.
 
-    What anybody has touched is left alone. The same command again goes on after an interruption. The key is in
-    SEGMENTS_API_KEY, another server in SEGMENTS_API_URL.
+    What the model is least sure of comes first in the labeling queue. What anybody has touched is left alone. The same
+    command again goes on after an interruption. The key is in SEGMENTS_API_KEY, another server in SEGMENTS_API_URL.
     """
     from labelsync.deploy.prelabel import prelabel as verb
 
@@ -48,10 +59,17 @@ def prelabel(model: str, dataset: str, as_json: bool, **options: Any) -> None:
 def _text(record: PrelabelRecord) -> str:
     if record.undo:
         return _undone(record)
+    would = "would be " if record.dry_run else ""
     done = record.outcomes.get("prelabeled", 0)
-    verb = "would be prelabeled" if record.dry_run else "prelabeled"
-    rest = ", ".join(f"{n} {_SAID.get(k, k)}" for k, n in record.outcomes.items() if k != "prelabeled")
-    lines = [f"{amount(done, 'sample')} of {record.dataset} {verb} with {amount(record.annotations, 'annotation')}"]
+    parts = {k: n for k, n in record.outcomes.items() if k not in ("prelabeled", "ordered")}
+    rest = ", ".join(f"{n} {_SAID.get(k, k)}" for k, n in parts.items())
+    lines = []
+    if record.labels:
+        with_ = f"with {amount(record.annotations, 'annotation')}"
+        lines.append(f"{amount(done, 'sample')} of {record.dataset} {would}prelabeled {with_}")
+    if record.strategy:
+        lines.append(f"{amount(record.ordered, 'sample')} {would}put into the labeling queue by {record.strategy}")
+    lines += [_theirs(record)] if record.theirs else []
     lines += [f"of {record.samples} samples: {rest}"] if rest else []
     lines += [f"class {old} is drawn as category {new}" for old, new in record.renamed]
     lines += [f"left unlabeled, without a category: {', '.join(record.undrawn)}"] if record.undrawn else []
@@ -68,14 +86,19 @@ _SAID = {
     "lost": "lost to somebody who wrote in the same moment",
     "empty": "without any class",
     "left": "beyond the limit",
-    "gone": "without a label already",
+    "gone": "as it was already",
 }
+
+
+def _theirs(record: PrelabelRecord) -> str:
+    return f"{amount(record.theirs, 'sample')} with a priority that somebody has set, left alone"
 
 
 def _undone(record: PrelabelRecord) -> str:
     done = record.outcomes.get("undone", 0)
     verb = "would be taken back" if record.dry_run else "taken back"
     rest = ", ".join(f"{n} {_SAID.get(k, k)}" for k, n in record.outcomes.items() if k != "undone")
-    lines = [f"{amount(done, 'label')} of {record.dataset} {verb}" + (f"; {rest}" if rest else "")]
+    lines = [f"{amount(done, 'sample')} of {record.dataset} {verb}" + (f"; {rest}" if rest else "")]
+    lines += [_theirs(record)] if record.theirs else []
     lines += [f"lost race: {row.name!r}: {row.reason}" for row in record.races]
     return "\n".join(lines)

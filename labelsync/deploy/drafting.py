@@ -2,9 +2,9 @@
 
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from tqdm import tqdm
 
 from labelsync.deploy.categories import Placement
 from labelsync.deploy.instances import instances, merge_specks
-from labelsync.deploy.journal import Journal
+from labelsync.deploy.journal import Journal, Past
+from labelsync.deploy.ordering import set_priority, with_theirs
+from labelsync.deploy.strategy import Judgement, Strategy, judge, priorities
 from labelsync.deploy.writing import write_label
 from labelsync.errors import AuthError, BitmapError, ServiceError
 from labelsync.model.ahead import load_ahead
@@ -35,18 +37,23 @@ _DOWNLOADS = 16  # at the same time, as in `pull`
 
 @dataclass(frozen=True)
 class Job:
-    """What every sample needs; without a journal nothing is written."""
+    """What every sample needs; without a journal nothing is written, without a strategy nothing is ordered."""
 
     platform: Labeling
     journal: Journal | None
+    past: Past
     segmenter: Segmenter
     placement: Placement
     min_size: int
     user: str
+    strategy: Strategy | None
 
 
-def draft(job: Job, samples: Sequence[SampleState]) -> Iterator[PrelabelRow]:
-    """Fetch the images of all samples, predict and write them; one row for each.
+def draft(job: Job, samples: Sequence[SampleState], keep: Mapping[str, PrelabelRow]) -> Iterator[PrelabelRow]:
+    """Fetch the images of all samples, predict, write and order them; one row for each.
+
+    Args:
+        keep: rows of samples that only get a priority.
 
     Raises:
         AuthError: the key may not write; what was under way is finished, the rest never starts.
@@ -63,20 +70,42 @@ def draft(job: Job, samples: Sequence[SampleState]) -> Iterator[PrelabelRow]:
                 yield PrelabelRow(sample.uuid, sample.name, "failed", reason, sample.status)
             else:
                 ready.append(sample)
-        yield from _written(job, ready, {s.uuid: fetched[images[s.uuid]].path for s in ready})
+        paths = {s.uuid: fetched[images[s.uuid]].path for s in ready}
+        patience = _Patience()
+        rows = _written(job, ready, paths, keep, patience)
+        yield from _ordered(job, rows, patience) if job.strategy and job.strategy.diverse else (d.row for d in rows)
 
 
-def _written(job: Job, samples: Sequence[SampleState], paths: Mapping[str, Path]) -> Iterator[PrelabelRow]:
-    """The rows in the order of the samples; a batch is predicted while the one before it is written."""
-    write = _giving_up(job)
-    waiting: deque[Future[PrelabelRow]] = deque()
+@dataclass(frozen=True, eq=False)
+class _Drafted:
+    """A sample's row and, if it is to be ordered, what the model says of the image."""
+
+    state: SampleState
+    row: PrelabelRow
+    unsure: float = 0.0
+    embedding: npt.NDArray[np.float32] | None = None
+
+
+def _written(
+    job: Job,
+    samples: Sequence[SampleState],
+    paths: Mapping[str, Path],
+    keep: Mapping[str, PrelabelRow],
+    patience: "_Patience",
+) -> Iterator[_Drafted]:
+    """In the order of the samples; a batch is predicted while the one before it is written."""
+
+    def write(sample: SampleState, found: Judgement | None, problem: str) -> _Drafted:
+        return _write(job, sample, found, problem, kept=keep.get(sample.uuid), patience=patience)
+
+    waiting: deque[Future[_Drafted]] = deque()
     with (
         ThreadPoolExecutor(WRITERS, thread_name_prefix="prelabel") as pool,
         tqdm(total=len(samples), desc="prelabel", unit="image", disable=None) as bar,
     ):
         try:
-            for sample, bitmap, problem in _predicted(job.segmenter, samples, paths):
-                waiting.append(pool.submit(write, sample, bitmap, problem))
+            for sample, found, problem in _predicted(job, samples, paths):
+                waiting.append(pool.submit(write, sample, found, problem))
                 if len(waiting) > WRITERS + job.segmenter.batch_size:
                     yield waiting.popleft().result()
                     bar.update()
@@ -89,9 +118,9 @@ def _written(job: Job, samples: Sequence[SampleState], paths: Mapping[str, Path]
 
 
 def _predicted(
-    segmenter: Segmenter, samples: Sequence[SampleState], paths: Mapping[str, Path]
-) -> Iterator[tuple[SampleState, npt.NDArray[Any] | None, str]]:
-    """Each sample with its (H, W) disk ids, or None and the reason."""
+    job: Job, samples: Sequence[SampleState], paths: Mapping[str, Path]
+) -> Iterator[tuple[SampleState, Judgement | None, str]]:
+    """Each sample with what the model says of it, or None and the reason."""
 
     def load(sample: SampleState) -> npt.NDArray[np.uint8]:
         try:
@@ -99,34 +128,91 @@ def _predicted(
         except OSError as e:
             raise BitmapError(e.strerror or str(e)) from None
 
-    for batch in load_ahead(samples, load, batch_size=segmenter.batch_size):
+    for batch in load_ahead(samples, load, batch_size=job.segmenter.batch_size):
         images = {loading.item.uuid: loading.value for loading in batch if loading.value is not None}
-        bitmaps = dict(zip(images, segmenter.segment_batch(images.values()), strict=True))
-        yield from ((loading.item, bitmaps.get(loading.item.uuid), loading.problem) for loading in batch)
+        found = dict(zip(images, judge(job.segmenter, list(images.values()), job.strategy), strict=True))
+        yield from ((loading.item, found.get(loading.item.uuid), loading.problem) for loading in batch)
+
+
+def _ordered(job: Job, drafted: Iterable[_Drafted], patience: "_Patience") -> Iterator[PrelabelRow]:
+    """The rows, once every sample was seen and has its place among the others."""
+    assert job.strategy is not None  # noqa: S101 - for the type
+    every = list(drafted)
+    placed = [d for d in every if d.embedding is not None]
+    found = priorities(
+        [d.unsure for d in placed], [d.embedding for d in placed if d.embedding is not None], job.strategy
+    )
+    value = {d.state.uuid: priority for d, priority in zip(placed, found, strict=True)}
+
+    def order(one: _Drafted) -> PrelabelRow:
+        return _place(job, one.state, one.row, value[one.state.uuid], patience) if one in placed else one.row
+
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="prelabel") as pool:
+        try:
+            yield from pool.map(order, tqdm(every, desc="order", unit="image", disable=None))
+        except BaseException:
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 # -------------------------------------------------------------------- one sample
 
-_Write = Callable[[SampleState, npt.NDArray[Any] | None, str], PrelabelRow]
+_WAITING = ("prelabeled", "ordered", "there", "empty")  # outcomes of samples that somebody will label
 
 
-def _giving_up(job: Job) -> _Write:
-    """`_one`, until the server has not answered so often in a row that it will not for the next one."""
-    silent, lock = 0, threading.Lock()
+class _Patience:
+    """Ends when the server has not taken anything so often in a row that it will not the next time."""
 
-    def write(sample: SampleState, bitmap: npt.NDArray[Any] | None, problem: str) -> PrelabelRow:
-        nonlocal silent
-        if bitmap is None:
-            return PrelabelRow(sample.uuid, sample.name, "failed", f"image {problem}", sample.status)
-        if silent >= GIVE_UP_AFTER:
-            reason = f"not tried, the server did not take {GIVE_UP_AFTER} labels in a row"
-            return PrelabelRow(sample.uuid, sample.name, "failed", reason)
-        row = _one(job, sample, bitmap)
-        with lock:
-            silent = silent + 1 if row.outcome == "failed" and not row.annotations else 0
-        return row
+    def __init__(self) -> None:
+        self._silent, self._lock = 0, threading.Lock()
 
-    return write
+    @property
+    def is_over(self) -> bool:
+        return self._silent >= GIVE_UP_AFTER
+
+    def note(self, *, failed: bool) -> None:
+        with self._lock:
+            self._silent = self._silent + 1 if failed else 0
+
+
+def _write(
+    job: Job,
+    sample: SampleState,
+    found: Judgement | None,
+    problem: str,
+    *,
+    kept: PrelabelRow | None,
+    patience: _Patience,
+) -> _Drafted:
+    """Label and priority of one sample; of a diverse strategy the priority comes later."""
+    if found is None:
+        return _Drafted(sample, PrelabelRow(sample.uuid, sample.name, "failed", f"image {problem}", sample.status))
+    if patience.is_over:
+        reason = f"not tried, the server did not take {GIVE_UP_AFTER} labels in a row"
+        return _Drafted(sample, PrelabelRow(sample.uuid, sample.name, "failed", reason))
+    row = kept
+    if row is None:
+        row = _one(job, sample, found.bitmap)
+        patience.note(failed=row.outcome == "failed" and not row.annotations)
+    if job.strategy is None or row.outcome not in _WAITING:
+        return _Drafted(sample, row)
+    if job.strategy.diverse:
+        return _Drafted(sample, row, found.uncertainty, found.embedding)
+    (priority,) = priorities([found.uncertainty], [], job.strategy)
+    return _Drafted(sample, _place(job, sample, row, priority, patience))
+
+
+def _place(job: Job, sample: SampleState, row: PrelabelRow, priority: float, patience: _Patience) -> PrelabelRow:
+    """Give the sample its priority, unless this is a dry run."""
+    assert job.strategy is not None  # noqa: S101 - for the type
+    if job.journal is None:
+        is_ours = job.past.is_ours(sample.uuid, sample.priority)
+        return replace(row, priority=priority) if is_ours else with_theirs(row, sample.priority)
+    if patience.is_over:
+        return replace(row, outcome="failed", reason="its priority was not tried: the server takes nothing")
+    placed = set_priority(job.platform, job.journal, row, priority, strategy=job.strategy.name)
+    patience.note(failed=placed.outcome == "failed")
+    return placed
 
 
 def _one(job: Job, sample: SampleState, bitmap: npt.NDArray[Any]) -> PrelabelRow:

@@ -10,9 +10,14 @@ record says which labels it may have written, and by their bitmap URLs, which no
     {"event": "lost", ...}       somebody else wrote at the same time; `overwrote` says whether ours stands
     {"event": "withdrawn", ...}  it was not written after all
     {"event": "undoing", ...}, {"event": "undone", ...}, {"event": "end", ...}
+
+    {"event": "ordering", ...}   a sample is about to get a priority: uuid, name, priority, strategy
+    {"event": "ordered", ...}    it has it
+    {"event": "unordered", ...}  it is taken back, or somebody has set another
 """
 
 import json
+import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
@@ -55,6 +60,28 @@ class Entry:
         return self.fate in ("writing", "wrote", "undoing") or (self.fate == "lost" and self.overwrote)
 
 
+@dataclass(frozen=True)
+class Place:
+    """What the record knows of the priority of one sample.
+
+    Attributes:
+        values: what was written, or may have been, the last one last.
+        strategy: that the last one is of.
+        is_written: whether the last one is known to be there.
+    """
+
+    uuid: str
+    name: str
+    values: tuple[float, ...] = ()
+    strategy: str = ""
+    is_written: bool = False
+    run: int = 0
+
+    def has(self, priority: float) -> bool:
+        """Whether a sample's priority is one that was written here; a server may keep fewer digits."""
+        return any(math.isclose(priority, value, rel_tol=1e-5, abs_tol=1e-7) for value in self.values)
+
+
 @dataclass
 class Past:
     """What a record says so far.
@@ -65,6 +92,7 @@ class Past:
         first: number of the first run since the last one that came to its end.
         is_open: whether the last run did not come to its end.
         entries: bitmap URL -> the label with it, in the order they were written.
+        places: sample's uuid -> its priority, where one was, or may have been, written.
     """
 
     head: dict[str, Any] = field(default_factory=dict)
@@ -72,6 +100,7 @@ class Past:
     first: int = 0
     is_open: bool = False
     entries: dict[str, Entry] = field(default_factory=dict)
+    places: dict[str, Place] = field(default_factory=dict)
 
     def take(self, line: Mapping[str, Any]) -> None:
         """One line more. Raises KeyError, TypeError for one that is none of a record."""
@@ -87,8 +116,37 @@ class Past:
             pairs = tuple((int(i), int(c)) for i, c in line["annotations"])
             label = NewLabel(line["bitmap"], pairs)
             self.entries[label.bitmap_url] = Entry(line["uuid"], line["name"], label, run=self.runs)
+        elif event in ("ordering", "ordered", "unordered"):
+            self._place(line["uuid"], event, line)
         else:
             self._change(self.entries[line["bitmap"]], event, line)
+
+    def _place(self, uuid: str, event: str, line: Mapping[str, Any]) -> None:
+        if event == "unordered":
+            del self.places[uuid]
+        elif event == "ordered":
+            self.places[uuid] = replace(self.places[uuid], is_written=True)
+        else:
+            before = self.places[uuid].values if uuid in self.places else ()
+            values = (*before, float(line["priority"]))
+            self.places[uuid] = Place(uuid, line["name"], values, line["strategy"], run=self.runs)
+
+    def is_ordered(self, uuid: str, strategy: str, *, whole: bool = False) -> bool:
+        """Whether a sample has its priority by that strategy; `whole` = by a run, or runs, that came to their end."""
+        place = self.places.get(uuid)
+        if place is None or not place.is_written or place.strategy != strategy:
+            return False
+        return not (whole and self.is_open and place.run >= self.first)
+
+    def is_ours(self, uuid: str, priority: float) -> bool:
+        """Whether a priority that a sample has may be replaced: there is none, or it was written here."""
+        place = self.places.get(uuid)
+        return priority == 0 or (place is not None and place.has(priority))
+
+    def ordered_since_end(self, strategy: str) -> int:
+        """How many priorities were written by runs that were interrupted, since the last that was not."""
+        done = (p.run >= self.first and self.is_ordered(uuid, strategy) for uuid, p in self.places.items())
+        return sum(done) if self.is_open else 0
 
     def _change(self, entry: Entry, event: str, line: Mapping[str, Any]) -> None:
         if event == "earlier":

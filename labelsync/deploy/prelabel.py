@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,14 +9,15 @@ from labelsync import store
 from labelsync.deploy.categories import place
 from labelsync.deploy.drafting import Job, draft
 from labelsync.deploy.journal import RECORD, Past, opened, read
+from labelsync.deploy.strategy import read_strategy
 from labelsync.deploy.undo import undo_prelabels
-from labelsync.deploy.writing import is_free, settle
+from labelsync.deploy.waiting import find_work
 from labelsync.errors import OptionError, OutputExists, SamplesFailed
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.source import locate
-from labelsync.records.prelabels import PrelabelLedger, PrelabelRecord, PrelabelRow
+from labelsync.records.prelabels import PrelabelLedger, PrelabelRecord
 from labelsync.records.text import to_json
-from labelsync.release.labeling import PRELABELED, UNLABELED, Labeling, SampleState
+from labelsync.release.labeling import Labeling, SampleState
 
 LEDGER = "ledger.json"
 GROUND_TRUTH = "ground-truth"
@@ -30,6 +30,8 @@ def prelabel(
     labelset: str = GROUND_TRUTH,
     limit: int | None = None,
     min_size: int = 64,
+    strategy: str = "entropy",
+    labels: bool = True,
     out: str | Path | None = None,
     batch_size: int = 8,
     device: str | None = None,
@@ -37,6 +39,9 @@ def prelabel(
     undo: str | Path | None = None,
 ) -> PrelabelRecord:
     """Predict the unlabeled samples of a Segments.ai dataset and upload the predictions as PRELABELED labels.
+
+    Their priority in the labeling queue is how unsure the model is of them, 0 to 1: people first see what it learns
+    most from. Priorities that somebody has set are left alone.
 
     Each connected part of a class whose category has instances is an annotation of its own, any other class is one
     annotation. Samples are taken in the order of the labeling queue (priority, then name). What anybody has touched is
@@ -52,13 +57,19 @@ def prelabel(
         labelset: where the labels go.
         limit: at most so many samples; None = all. What an interrupted run wrote counts.
         min_size: connected parts under so many pixels get the class they have the longest border with; 0 keeps all.
+        strategy: what makes a sample come early: the mean "entropy" of its pixels; "margin", between the two likeliest
+            classes; "low-confidence", the share of pixels where no class has half of the probability; "flip", the share
+            that changes its class when the image is mirrored; "diverse", that it looks like none before it; one of the
+            first four "+diverse", as "entropy+diverse", for both; or "none", to leave the queue as it is. A diverse
+            order is one among the samples of one run.
+        labels: False = write no labels, and only order the samples that wait for a labeler, prelabeled ones included.
         out: folder of the record; None = "prelabels-<dataset>-<digest of the model>" here, so that a model goes on
             with its own record.
         batch_size: images run through the model at once.
         device: "cuda", "cpu", ...; None = a GPU if there is one.
         dry_run: predict, and write nothing anywhere but images into the cache.
-        undo: take back the labels of this record (the folder, or its record.jsonl) that nobody has touched since, all
-            of them: `limit` and `out` are refused beside it.
+        undo: take back the labels and priorities of this record (the folder, or its record.jsonl) that nobody has
+            touched since, all of them: `limit` and `out` are refused beside it.
 
     Raises:
         OptionError: a setting or labelset that does not exist.
@@ -78,6 +89,9 @@ def prelabel(
         other = labelset if labelset != GROUND_TRUTH else ""
         return undo_prelabels(undo, model=str(model), dataset=dataset, labelset=other, dry_run=dry_run)
     _check(model, dataset, limit=limit, min_size=min_size)
+    order = None if strategy == "none" else read_strategy(strategy)
+    if order is None and not labels:
+        raise OptionError("without labels and without a strategy there is nothing to do", hint="choose a --strategy")
     files = locate(model)
     target = Path(out) if out is not None else Path(f"prelabels-{dataset.partition('/')[2]}-{files.digest[:8]}")
     with ExitStack() as held:
@@ -85,21 +99,16 @@ def prelabel(
         found = platform.dataset(dataset)
         segmenter = Segmenter(model, device=device, batch_size=batch_size)
         placement = place(segmenter.labels, found.categories, dataset=dataset)
-        head: dict[str, Any] = {
-            "server": platform.server,
-            "dataset": dataset,
-            "labelset": labelset,
-            "model": str(model),
-        }
-        head |= {"digest": files.digest, "min_size": min_size}
+        head: dict[str, Any] = {"server": platform.server, "dataset": dataset, "labelset": labelset}
+        head |= {"model": str(model), "digest": files.digest, "min_size": min_size}
         past = _past(target, head)
         journal = None
         if not dry_run:
             held.enter_context(store.locked(target))
             journal = held.enter_context(opened(target / RECORD))
             past = journal.past
-        job = Job(platform, journal, segmenter, placement, min_size, "" if dry_run else platform.user())
-        ledger = _run(job, past, head, platform.states(dataset), limit)
+        job = Job(platform, journal, past, segmenter, placement, min_size, "" if dry_run else platform.user(), order)
+        ledger = _run(job, head, platform.states(dataset), labels=labels, limit=limit)
         if journal is not None:
             store.write_text(target / LEDGER, to_json(ledger) + "\n")
             journal.add("end")
@@ -115,9 +124,26 @@ def prelabel(
         undrawn=placement.undrawn,
         races=tuple(row for row in ledger.rows if row.outcome == "lost"),
         dry_run=dry_run,
+        labels=labels,
+        strategy=order.name if order else "",
+        ordered=sum(row.priority is not None for row in ledger.rows),
+        theirs=sum(row.theirs is not None for row in ledger.rows),
     )
     _refuse_losses(ledger, record)
     return record
+
+
+def _run(
+    job: Job, head: Mapping[str, Any], states: Sequence[SampleState], *, labels: bool, limit: int | None
+) -> PrelabelLedger:
+    """Settle what an interrupted run left open, then predict and write; one row for every sample, in order."""
+    work = find_work(job, states, labels=labels, limit=limit)
+    if job.journal is not None:
+        job.journal.add("run", **head)
+    rows = {**work.rows}
+    for row in draft(job, work.samples, work.keep):
+        rows[row.uuid] = row
+    return PrelabelLedger(tuple(rows[s.uuid] for s in states))
 
 
 def _check(model: str | Path, dataset: str, *, limit: int | None, min_size: int) -> None:
@@ -150,60 +176,10 @@ def _past(target: Path, head: Mapping[str, Any]) -> Past:
 def _refuse_losses(ledger: PrelabelLedger, record: PrelabelRecord) -> None:
     if failed := ledger.failed:
         done = f"; {record.outcomes.get('prelabeled', 0)} others are prelabeled"
+        done = done if record.labels else f"; {record.ordered} others are ordered"
         raise SamplesFailed(
             f"{len(failed)} of {len(ledger.rows)} samples failed{'' if record.dry_run else done}",
             hint="what failed is tried again by the same command"
             + ("" if record.dry_run else f"; --undo {record.path} takes the others back"),
             details=[f"{row.name!r}: {row.reason}" for row in (*failed, *record.races)],
         )
-
-
-# -------------------------------------------------------------------- the samples
-
-
-def _run(
-    job: Job, past: Past, head: Mapping[str, Any], states: Sequence[SampleState], limit: int | None
-) -> PrelabelLedger:
-    """Settle what an interrupted run left open, then predict and write; one row for every sample, in order."""
-    rows = _settle_open(job, past)
-    count = len(states) if limit is None else max(0, limit - past.written_since_end())
-    if job.journal is not None:
-        job.journal.add("run", **head)
-    wrote = {e.uuid for e in past.entries.values() if e.fate == "wrote"}
-    for state in states:
-        if state.uuid not in rows and (row := _left_alone(state, wrote)):
-            rows[state.uuid] = row
-    free = [s for s in states if s.uuid not in rows]
-    rows |= {s.uuid: PrelabelRow(s.uuid, s.name, "left", "beyond the limit") for s in free[count:]}
-    for row in draft(job, free[:count]):
-        rows[row.uuid] = row
-    return PrelabelLedger(tuple(rows[s.uuid] for s in states))
-
-
-def _settle_open(job: Job, past: Past) -> dict[str, PrelabelRow]:
-    """Rows of the labels that may or may not have been written, or taken back, when an earlier run was killed."""
-    rows: dict[str, PrelabelRow] = {}
-    if job.journal is None:
-        return rows
-    for entry in [e for e in past.entries.values() if e.fate in ("writing", "undoing")]:
-        now = job.platform.read(entry.uuid)
-        row = settle(job.journal, entry, now, user=job.user)
-        if row.outcome == "prelabeled":
-            row = replace(row, outcome="there", reason="the interrupted run had written it")
-        if not is_free(now):  # else it is a sample like any other
-            rows[entry.uuid] = row
-    return rows
-
-
-def _left_alone(state: SampleState, wrote: set[str]) -> PrelabelRow | None:
-    """The row of a sample that is not predicted at all."""
-    if state.uuid in wrote:
-        if state.status == PRELABELED:
-            return PrelabelRow(state.uuid, state.name, "there", "by an earlier run", state.status)
-        reason = "its prelabel was deleted" if state.status == UNLABELED else "its prelabel was worked on"
-        return PrelabelRow(state.uuid, state.name, "touched", reason, state.status)
-    if state.status != UNLABELED:
-        return PrelabelRow(state.uuid, state.name, "labeled", f"status {state.status}", state.status)
-    if state.image_url is None:
-        return PrelabelRow(state.uuid, state.name, "failed", "its image has no URL", state.status)
-    return None

@@ -1,12 +1,14 @@
 """`prelabel --undo`: take back what a record says was written, as far as nobody has touched it since."""
 
 import time
+from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
 from labelsync import store
 from labelsync.deploy.journal import RECORD, Entry, Journal, opened, read
+from labelsync.deploy.ordering import reset_priority
 from labelsync.deploy.writing import TRIES, is_free
 from labelsync.errors import AuthError, LabelsyncError, OptionError, SamplesFailed, ServiceError
 from labelsync.records.prelabels import PrelabelLedger, PrelabelOutcome, PrelabelRecord, PrelabelRow
@@ -18,6 +20,7 @@ def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: st
     """Delete the labels that a record says were written and that are still what was written.
 
     Where the record knows what stood there before, that is put back. The label is read right before and right after.
+    Priorities that are still what was written become 0 again.
 
     Args:
         record: the folder that prelabel left, or its record.jsonl.
@@ -40,14 +43,17 @@ def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: st
         if platform.server != head["server"]:
             raise OptionError(f"{path} is of {head['server']}, not {platform.server}", hint="set SEGMENTS_API_URL")
         standing = [e for e in journal.past.entries.values() if e.may_stand]
-        rows = [
-            _undo(platform, journal, entry, dry_run=dry_run)
+        rows = {
+            entry.uuid: _undo(platform, journal, entry, dry_run=dry_run)
             for entry in tqdm(standing, desc="undo", unit="label", disable=None)
-        ]
-    ledger = PrelabelLedger(tuple(rows))
+        }
+        for place in tqdm(list(journal.past.places.values()), desc="undo", unit="priority", disable=None):
+            reset = reset_priority(platform, journal, place, dry_run=dry_run)
+            rows[place.uuid] = _both(rows.get(place.uuid), reset)
+    ledger = PrelabelLedger(tuple(rows.values()))
     if failed := ledger.failed:
         raise SamplesFailed(
-            f"{len(failed)} of {len(rows)} labels could not be taken back",
+            f"{len(failed)} of {len(rows)} samples could not be made what they were",
             hint="the others are; run it again",
             details=[f"{row.name!r}: {row.reason}" for row in failed],
         )
@@ -58,11 +64,22 @@ def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: st
         model=head["model"],
         samples=len(rows),
         outcomes=ledger.totals,
-        annotations=sum(row.annotations for row in rows if row.outcome == "undone"),
-        races=tuple(row for row in rows if row.outcome == "lost"),
+        annotations=sum(row.annotations for row in ledger.rows if row.outcome == "undone"),
+        races=tuple(row for row in ledger.rows if row.outcome == "lost"),
         dry_run=dry_run,
         undo=True,
+        ordered=sum(row.priority is not None for row in ledger.rows),
+        theirs=sum(row.theirs is not None for row in ledger.rows),
     )
+
+
+def _both(label: PrelabelRow | None, reset: PrelabelRow) -> PrelabelRow:
+    """One row of what became of a sample's label and of its priority."""
+    if label is None:
+        return reset
+    if reset.outcome == "failed" and label.outcome != "failed":
+        return replace(reset, annotations=label.annotations)
+    return replace(label, priority=reset.priority, theirs=reset.theirs)
 
 
 def _undo(platform: Labeling, journal: Journal, entry: Entry, *, dry_run: bool) -> PrelabelRow:

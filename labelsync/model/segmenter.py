@@ -13,6 +13,7 @@ from PIL import Image
 
 from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.labels import LabelMap
+from labelsync.model.encoder import embeddings_of
 from labelsync.model.load import LoadedModel, load_model, pick_device
 from labelsync.model.onnx import OnnxModel
 from labelsync.model.precision import DTYPES, pick_precision
@@ -145,6 +146,21 @@ class Segmenter:
             answers.append((self._table[winner.cpu().numpy()], sure, probabilities))
         return answers
 
+    def embed(self, images: Iterable[ImageLike]) -> npt.NDArray[np.float32]:
+        """(N, D): what the encoder makes of each image as a whole, its last hidden state's mean over all places.
+
+        Every image is seen once and whole, whatever `flip`, `scales` and `window` say. Raises as `segment`, and
+        ModelError for a model without an encoder of its own.
+        """
+        arrays = [as_array(image) for image in images]
+        self._ready()
+        found = [np.zeros((0, 0), np.float32)]
+        for start in range(0, len(arrays), self.batch_size):
+            pixels = torch.stack([resize(a, self.loaded.size_hw) for a in arrays[start : start + self.batch_size]])
+            with torch.inference_mode(), self._computing():
+                found.append(embeddings_of(self.loaded.model, self._normalized(pixels)).cpu().numpy())
+        return np.concatenate(found[1:]) if len(found) > 1 else found[0]
+
     @property
     def device(self) -> torch.device:
         """Where the model is."""
@@ -204,11 +220,17 @@ class Segmenter:
 
     def _outputs(self, pixels: torch.Tensor) -> torch.Tensor:
         """(N, 3, h, w) uint8 of the model's input size -> (N, C, h', w') float32 outputs, on the device."""
-        half = self.precision != "fp32"
-        with torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=half):
-            placed = normalize(pixels.to(self.device), mean=self.loaded.mean, std=self.loaded.std)
-            outputs = logits_of(self.loaded.model, placed)
+        with self._computing():
+            outputs = logits_of(self.loaded.model, self._normalized(pixels))
             return outputs.float() if outputs.is_floating_point() else outputs
+
+    def _computing(self) -> torch.autocast:
+        """In the precision that was chosen, whatever the caller's context."""
+        half = self.precision != "fp32"
+        return torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=half)
+
+    def _normalized(self, pixels: torch.Tensor) -> torch.Tensor:
+        return normalize(pixels.to(self.device), mean=self.loaded.mean, std=self.loaded.std)
 
     def _grid(self, scale: float) -> Grid:
         """What the model makes of its input at a scale. Raises OptionError if it takes inputs of one size alone."""

@@ -6,13 +6,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tqdm import tqdm
 
 from labelsync import store
-from labelsync.errors import GateFailed, OptionError
+from labelsync.errors import GateFailed, OptionError, SamplesFailed
 from labelsync.quality.advice import KINDS, advice
 from labelsync.quality.balance import Tally, balance, missing_classes
 from labelsync.quality.duplicates import duplicates, near_duplicates
@@ -51,6 +52,8 @@ def check(
     device: str | None = None,
     out: str | Path | None = None,
     overwrite: bool = False,
+    open_issues: bool = False,
+    dry_run: bool = False,
 ) -> CheckRecord:
     """Look through a release or a dataset for labels, images and splits that are not as they should be.
 
@@ -77,6 +80,10 @@ def check(
         device: "cuda", "cpu", ...; None = a GPU if there is one.
         out: a folder to leave: the record as check.json and, with a model, pictures/ of its worst findings.
         overwrite: replace what a check left at `out`.
+        open_issues: tell labelers: open an issue on Segments.ai (SEGMENTS_API_KEY) at every sample of the regions that
+            the record lists, so `limit` says how many at most. One that an earlier check opened and nobody has closed
+            is not opened again.
+        dry_run: with `open_issues`: only tell which issues would be opened.
 
     Raises:
         OptionError: a value that cannot be used.
@@ -86,7 +93,9 @@ def check(
         DatasetNotFound: no finished folder of `pull` or `convert` there, or no such repo.
         ReleaseError, DatasetError: one that was edited or damaged as a whole. One broken file is a finding.
         TaxonomyError: categories of a release that cannot be told apart.
-        AuthError, ServiceError: the Hub does not show it, or does not answer.
+        AuthError, ServiceError: the Hub or Segments.ai does not show it, does not let the key, or does not answer.
+        ReleaseNotFound: `open_issues`, and no such dataset on Segments.ai.
+        SamplesFailed: issues that could not be opened; all others are.
     """
     for flag, value, least, most in (
         ("--near", near, 0, BITS),
@@ -102,15 +111,21 @@ def check(
     unknown = sorted(set(ignore) - set(KINDS))
     if unknown:
         raise OptionError(f"no kind of finding is called {unknown[0]!r}", hint=f"there are: {', '.join(KINDS)}")
+    for flag, given, needed in (("--open-issues", open_issues, model), ("--dry-run", dry_run, open_issues)):
+        if given and not needed:
+            raise OptionError(f"{flag} does nothing alone", hint="give --model and --open-issues")
     subject = open_subject(source, status=check_status(status))
+    tell = _teller(subject, model, dry_run=dry_run) if open_issues and model is not None else None
     opinion = None if model is None else _opinion(model, subject, device=device, batch_size=batch_size)
     with nullcontext() if out is None else store.stage_folder(out, stage="check", overwrite=overwrite) as work:
         found, tally = _find(subject, Bounds(min_labelled, min_instance), near=near, workers=workers)
         if opinion:
             found += opinion.findings(bound=min_contradicted, least=min_instance)
         record = _record(subject, [f for f in found if f.kind not in ignore], tally, limit=limit)
+        record = tell(record) if tell else record
         if work:
             _write(work, record, opinion, limit=limit)
+    _refuse_failed(record)
     if strict and (record.errors or record.warnings):
         raise GateFailed(
             f"{record.source} has {counted(record.errors, 'error')} and {counted(record.warnings, 'warning')}",
@@ -126,6 +141,38 @@ def _opinion(model: str | Path, subject: Subject, *, device: str | None, batch_s
     from labelsync.quality.second_opinion import Opinion
 
     return Opinion(subject, Segmenter(model, device=device, batch_size=batch_size, labels=subject.labels))
+
+
+def _teller(subject: Subject, model: str | Path, *, dry_run: bool) -> Callable[[CheckRecord], CheckRecord]:
+    """What opens the issues of a record. That the key and the dataset are good for it is known before all the work.
+
+    Raises:
+        OptionError, AuthError, ServiceError, ReleaseNotFound: as `check`.
+    """
+    from labelsync.quality.issues import datasets_of, open_issues
+    from labelsync.release.issues import Issues
+
+    datasets = datasets_of(subject.dataset)
+    with Issues() as platform:
+        for name in datasets:
+            platform.require_dataset(name)
+
+    def tell(record: CheckRecord) -> CheckRecord:
+        regions = [f for f in record.findings if f.kind == "contradicted-label"]
+        with Issues() as platform:
+            rows = open_issues(platform, regions, datasets=datasets, model=model, dry_run=dry_run)
+        return replace(record, issues=rows, dry_run=dry_run)
+
+    return tell
+
+
+def _refuse_failed(record: CheckRecord) -> None:
+    if failed := [row for row in record.issues if row.outcome == "failed"]:
+        raise SamplesFailed(
+            f"{len(failed)} of {counted(len(record.issues), 'issue')} could not be opened",
+            hint="the others are; run it again",
+            details=[f"{row.name!r}: {row.reason}" for row in failed],
+        )
 
 
 def _write(work: Path, record: CheckRecord, opinion: "Opinion | None", *, limit: int) -> None:

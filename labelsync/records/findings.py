@@ -78,6 +78,22 @@ class ClassBalance:
 
 
 @dataclass(frozen=True)
+class IssueRow:
+    """An issue at one sample on Segments.ai.
+
+    `outcome` is "opened", "there" (an open one of an earlier check) or "failed", with its reason; `regions` = how many
+    it is about, `issue` = its uuid.
+    """
+
+    uuid: str
+    name: str
+    outcome: Literal["opened", "there", "failed"]
+    regions: int
+    issue: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True)
 class CheckRecord:
     """`check`: what is wrong in a release or a dataset.
 
@@ -89,6 +105,7 @@ class CheckRecord:
         kinds: what was found, kinds without a finding left out.
         errors, warnings, infos: number of findings.
         findings: of each kind the worst, as many as `limit` allows.
+        issues: those that were opened, or would be (`dry_run`), a row for each sample.
     """
 
     source: str
@@ -104,3 +121,5 @@ class CheckRecord:
     kinds: dict[str, KindSummary]
     classes: dict[str, ClassBalance] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    issues: tuple[IssueRow, ...] = ()
+    dry_run: bool = False

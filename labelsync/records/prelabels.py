@@ -4,11 +4,11 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 PrelabelOutcome = Literal[
-    "prelabeled", "there", "labeled", "touched", "lost", "empty", "left", "undone", "gone", "failed"
+    "prelabeled", "ordered", "there", "labeled", "touched", "lost", "empty", "left", "undone", "gone", "failed"
 ]
 
 PRELABEL_OUTCOMES: tuple[PrelabelOutcome, ...] = (
-    *("prelabeled", "there", "labeled", "touched", "lost", "empty", "left", "undone", "gone", "failed"),
+    *("prelabeled", "ordered", "there", "labeled", "touched", "lost", "empty", "left", "undone", "gone", "failed"),
 )
 
 
@@ -16,11 +16,13 @@ PRELABEL_OUTCOMES: tuple[PrelabelOutcome, ...] = (
 class PrelabelRow:
     """How one sample ended.
 
-    `outcome` is "prelabeled" (written and read back), "there" (by an earlier run of this record), "labeled" (it had a
-    label when the dataset was listed), "touched" (somebody came to it since: left alone), "lost" (somebody wrote at the
-    same moment, `reason` says whose label stands), "empty" (the model sees no class there), "left" (beyond the limit)
-    or "failed"; of an undo "undone", "touched", "gone" (it had no label any more), "lost" or "failed".
-    `status` = that of the label which was met, `annotations` = how many were written.
+    `outcome` is "prelabeled" (written and read back), "ordered" (got its priority alone, as was asked), "there" (by an
+    earlier run of this record), "labeled" (it had a label when the dataset was listed), "touched" (somebody came to it
+    since: left alone), "lost" (somebody wrote at the same moment, `reason` says whose label stands), "empty" (the model
+    sees no class there), "left" (beyond the limit) or "failed"; of an undo "undone", "touched", "gone" (it had no label
+    or priority any more), "lost" or "failed".
+    `status` = that of the label which was met, `annotations` = how many were written, `priority` = that the sample got,
+    `theirs` = that somebody had given it, and which was left alone.
     """
 
     uuid: str
@@ -29,6 +31,8 @@ class PrelabelRow:
     reason: str = ""
     status: str = ""
     annotations: int = 0
+    priority: float | None = None
+    theirs: float | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +58,9 @@ class PrelabelRecord:
 
     `path` = folder with the record and the ledger, "" in a dry run; `samples` = rows of the ledger, `outcomes` = how
     many ended how; `annotations` = how many the labels have in all; `renamed` = (class, name of its category);
-    `undrawn` = classes without a category; `races` = rows of labels that somebody else wrote at the same moment.
+    `undrawn` = classes without a category; `races` = rows of labels that somebody else wrote at the same moment;
+    `labels` = whether labels were asked for; `strategy` = what the queue is ordered by, "" for nothing; `ordered` =
+    samples whose priority was written, or taken back; `theirs` = those that keep a priority which somebody has set.
     """
 
     path: str
@@ -69,3 +75,7 @@ class PrelabelRecord:
     races: tuple[PrelabelRow, ...] = field(default=())
     dry_run: bool = False
     undo: bool = False
+    labels: bool = True
+    strategy: str = ""
+    ordered: int = 0
+    theirs: int = 0

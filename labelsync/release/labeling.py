@@ -198,6 +198,21 @@ class Labeling(Platform):
         except client.Missing:
             return
 
+    # ---------------------------------------------------------------- a place in the queue
+
+    def priority(self, uuid: str) -> float | None:
+        """The priority of a sample as it is now, None if there is no such sample any more."""
+        try:
+            found: Any = self._surely("show a sample", lambda: self._client.get_sample(quote(uuid, safe="")))
+        except client.Missing:
+            return None
+        return float(found.priority or 0)
+
+    def set_priority(self, uuid: str, priority: float) -> None:
+        """Give a sample its place in the labeling queue, higher first. Raises also if it was done and not answered."""
+        patch: Any = self._client.update_sample
+        self._alone("set a priority", lambda: patch(quote(uuid, safe=""), priority=priority))
+
     def _path(self, uuid: str) -> str:
         return f"/labels/{quote(uuid, safe='')}/{quote(self._labelset, safe='')}/"
 

@@ -74,7 +74,8 @@ class World:
         self.server.add_round(path, **add)
 
     def run(self, *argv: object, code: int = 0) -> Result:
-        """`labelsync prelabel` with the model and the dataset."""
+        """`labelsync prelabel` with the model and the dataset; the queue stays as it is unless `argv` says."""
+        argv = ("--strategy", "none", *argv)
         argv = (self.model, DATASET, "--min-size", MIN_SIZE, "--out", self.folder / "p", "--device", "cpu", *argv)
         done = self.cli("prelabel", *argv, code=code, env=self.server.env)
         assert KEY not in done.output
@@ -126,6 +127,10 @@ class World:
         """What the label should show: (H, W) disk ids of the model, specks merged."""
         file = self.folder / f"drawn/images/frame_{index:04d}.jpg"
         return merge_specks(Segmenter(self.model, device="cpu").segment(file), min_size=MIN_SIZE)
+
+    def priorities(self) -> list[float]:
+        """Of all samples, as the platform holds them."""
+        return [self.server.platform.sample(sample_uuid(i))[1].priority for i in range(6)]
 
     def puts(self) -> int:
         """Labels that were written, by the number of requests."""

@@ -171,7 +171,7 @@ def test_undo_takes_back_what_was_written_and_nothing_else(world: World) -> None
 def test_undo_takes_a_folder_or_its_file_and_needs_no_model(world: World, file: str) -> None:
     world.run("--limit", 1)
     done = world.cli("prelabel", "--undo", world.folder / file, env=world.server.env)
-    assert done.stdout == "1 label of acme/sidewalk taken back\n"
+    assert done.stdout == "1 sample of acme/sidewalk taken back\n"
 
 
 def test_undo_leaves_what_somebody_touched(world: World) -> None:
@@ -211,7 +211,7 @@ def test_a_delete_that_was_lost_or_refused_is_done_in_the_end(world: World, faul
 def test_a_delete_that_is_always_refused_is_said_and_the_others_are_done(world: World) -> None:
     world.run("--limit", 2)
     world.server.faults.status(500, method="DELETE", path=ONE, times=None)
-    assert "1 of 2 labels could not be taken back" in world.undo(code=1).stderr
+    assert "1 of 2 samples could not be made what they were" in world.undo(code=1).stderr
     assert world.statuses() == ["LABELED", "PRELABELED", "", "LABELED", "", ""]
     world.server.faults.clear()
     assert world.undone().outcomes == {"undone": 1}

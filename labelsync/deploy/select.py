@@ -1,0 +1,235 @@
+"""`select`: the images of a folder or a video that are worth labeling, before any of them is uploaded."""
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from tqdm import tqdm
+
+from labelsync import store
+from labelsync.deploy.strategy import DIGITS, Strategy, judge, ranking, read_strategy
+from labelsync.errors import BitmapError, LabelsyncError, OptionError, SamplesFailed
+from labelsync.model.ahead import load_ahead
+from labelsync.model.segmenter import Segmenter
+from labelsync.model.source import locate
+from labelsync.pixels.image import decode_image
+from labelsync.pixels.video import count_frames
+from labelsync.records.selection import ChosenImage, SelectRecord
+from labelsync.records.text import from_json, to_json
+from labelsync.release.gather import Picture, frames_of, gather
+
+LIST = "chosen.jsonl"
+IMAGES = "images"
+
+
+def select(
+    images: str | Path | Sequence[str | Path],
+    *,
+    model: str | Path,
+    count: int,
+    strategy: str = "entropy+diverse",
+    every: int = 10,
+    out: str | Path | None = None,
+    batch_size: int = 8,
+    device: str | None = None,
+    overwrite: bool = False,
+) -> SelectRecord:
+    """Choose the images that a model would learn most from, out of more than people can label.
+
+    Images and frames are called as `add_images` calls them. With `out` the chosen ones are left in its folder images/,
+    which add_images takes as it is, and their list in chosen.jsonl, the first first. The same input gives the same
+    choice.
+
+    Args:
+        images: image files, folders (every image below them) and videos; one or several of them.
+        model: a model folder or a Hub id "user/name[@revision]", such as the last round's.
+        count: how many to choose; all, if there are not more.
+        strategy: what makes an image worth it, as for `prelabel`. Neighbouring frames of a video look alike, and a
+            model is unsure of all or none of them; "+diverse" keeps them apart.
+        every: of a video, one frame in so many is looked at.
+        out: folder to leave; None = none.
+        batch_size: images run through the model at once.
+        device: "cuda", "cpu", ...; None = a GPU if there is one.
+        overwrite: replace what a choice left at `out`. The same choice again does nothing.
+
+    Raises:
+        OptionError: no image there, two images of one name, or a value that cannot be used.
+        ModelNotFound, ModelError: as `labelsync.Segmenter`.
+        SamplesFailed: images could not be read; the choice is made among the others, and left at `out`.
+        OutputExists: `out` is not empty.
+    """
+    order = read_strategy(strategy)
+    for flag, value in (("--count", count), ("--every", every)):
+        if value < 1:
+            raise OptionError(f"{flag} is {value}, which is out of range", hint="give 1 or more")
+    found = _gather(images)
+    inputs = {"model": locate(model).digest, "images": _digest(found)}
+    settings = {"count": count, "strategy": order.name, "every": every}
+    manifest = None if out is None or overwrite else _same(Path(out), store.fingerprint("select", inputs, settings))
+    if manifest is not None:
+        summary = manifest.summary | {"path": str(out), "model": str(model), "unchanged": True}
+        record = from_json(SelectRecord, to_json(summary), where="manifest.json")
+    else:
+        segmenter = Segmenter(model, device=device, batch_size=batch_size)
+        if out is None:
+            record, _ = _choose(segmenter, found, order, count=count, every=every)
+        else:
+            with store.stage_folder(out, stage="select", overwrite=overwrite) as work:
+                record, pictures = _choose(segmenter, found, order, count=count, every=every)
+                _leave(work, record.chosen, pictures, every=every)
+                summary = {k: v for k, v in asdict(record).items() if k not in ("path", "model", "unchanged")}
+                store.write_manifest(work, "select", inputs=inputs, settings=settings, summary=summary)
+        record = replace(record, path=str(out or ""), model=str(model))
+    _refuse_failed(record)
+    return record
+
+
+def _gather(images: str | Path | Sequence[str | Path]) -> list[Picture | Path]:
+    found = gather([images] if isinstance(images, str | Path) else images)
+    if at_urls := [p for p in found if isinstance(p, Picture) and p.url]:
+        raise OptionError(f"{at_urls[0].name!r} is at a URL", hint="select looks at files: download it first")
+    return found
+
+
+def _digest(found: Sequence[Picture | Path]) -> str:
+    """Of the names and contents of what is looked at; a file that cannot be read has none, and is told later."""
+    named = [(p.name, p.path) if isinstance(p, Picture) else (p.name, p) for p in found]
+    return store.digest_of([[name, _sha256(path)] for name, path in named])
+
+
+def _sha256(path: Path) -> str:
+    try:
+        return store.sha256_file(path)
+    except OSError:
+        return ""
+
+
+def _same(out: Path, wanted: str) -> store.Manifest | None:
+    """The manifest at `out` if it is of the very same choice, and nothing of it is gone."""
+    try:
+        manifest = store.read_manifest(out, "select")
+    except LabelsyncError:
+        return None
+    files = ((out / name, entry.size) for name, entry in manifest.files.items())
+    whole = all(path.is_file() and path.stat().st_size == size for path, size in files)
+    return manifest if whole and manifest.fingerprint == wanted else None
+
+
+def _refuse_failed(record: SelectRecord) -> None:
+    if record.failed:
+        left = f"; {len(record.chosen)} of the others are chosen" if record.chosen else ""
+        raise SamplesFailed(
+            f"{len(record.failed)} of {record.images + len(record.failed)} images could not be read{left}",
+            hint=f"the choice is in {record.path}" if record.path else "repair or leave out the images named above",
+            details=[f"{name!r}: {problem}" for name, problem in record.failed.items()],
+        )
+
+
+# -------------------------------------------------------------------- the choice
+
+
+@dataclass(frozen=True, eq=False)
+class _Judged:
+    """An image that the model has seen; of its pixels nothing is kept."""
+
+    picture: Picture
+    unsure: float
+    embedding: npt.NDArray[np.float32]
+
+
+def _choose(
+    segmenter: Segmenter, found: Sequence[Picture | Path], order: Strategy, *, count: int, every: int
+) -> tuple[SelectRecord, list[Picture]]:
+    """The record, still without what depends on the call, and the pictures that were chosen."""
+    failed: dict[str, str] = {}
+    judged = list(_judged(segmenter, found, order, every=every, failed=failed))
+    if not judged:
+        _refuse_failed(SelectRecord("", "", order.name, 0, (), failed))
+    unsure, embeddings = [j.unsure for j in judged], [j.embedding for j in judged]
+    best = [judged[i] for i in ranking(unsure, embeddings, order, count=count)]
+    chosen = tuple(
+        ChosenImage(
+            name=j.picture.name,
+            source=str(j.picture.path),
+            frame=j.picture.metadata.get("frame"),
+            uncertainty=round(j.unsure, DIGITS) if order.uncertainty else None,
+        )
+        for j in best
+    )
+    return SelectRecord("", "", order.name, len(judged), chosen, failed), [j.picture for j in best]
+
+
+def _judged(
+    segmenter: Segmenter, found: Sequence[Picture | Path], order: Strategy, *, every: int, failed: dict[str, str]
+) -> Iterator[_Judged]:
+    """Every image in order, while the next are read; `failed` gets those that cannot be."""
+    frames = [count_frames(v) for v in found if isinstance(v, Path)]
+    total = sum(isinstance(p, Picture) for p in found) + sum(-(-n // every) for n in frames)
+    with tqdm(total=None if 0 in frames else total, desc="select", unit="image", disable=None) as bar:
+        for batch in load_ahead(_pictures(found, every, failed), _load, batch_size=segmenter.batch_size):
+            failed |= {x.item.name: x.problem for x in batch if x.value is None}
+            seen = [x for x in batch if x.value is not None]
+            answers = judge(segmenter, [x.value for x in seen if x.value is not None], order)
+            for loading, answer in zip(seen, answers, strict=True):
+                yield _Judged(_bare(loading.item), answer.uncertainty, answer.embedding)
+            bar.update(len(batch))
+
+
+def _pictures(found: Sequence[Picture | Path], every: int, failed: dict[str, str]) -> Iterator[Picture]:
+    """Images as they are, videos frame by frame; one that breaks off goes into `failed`, what came before counts."""
+    for item in found:
+        if isinstance(item, Picture):
+            yield item
+            continue
+        empty = True
+        try:
+            for frame in frames_of(item, every=every, skip=lambda _: False):
+                empty = False
+                yield frame
+        except BitmapError as e:
+            failed[item.name] = e.message
+        else:
+            if empty:
+                failed[item.name] = "it is a video without a frame"
+
+
+def _load(picture: Picture) -> npt.NDArray[np.uint8]:
+    if picture.problem:
+        raise BitmapError(picture.problem)
+    try:
+        return decode_image(picture.read())
+    except OSError as e:
+        raise BitmapError(e.strerror or str(e)) from None
+
+
+def _bare(picture: Picture) -> Picture:
+    """The picture without the bytes of its frame."""
+    return Picture(picture.name, path=picture.path, digest=picture.digest, metadata=picture.metadata)
+
+
+# -------------------------------------------------------------------- the folder
+
+
+def _leave(work: Path, chosen: Sequence[ChosenImage], pictures: Sequence[Picture], *, every: int) -> None:
+    """images/, with the very bytes that `add_images` would have sent, and the list."""
+    wanted = {p.name for p in pictures}
+    for picture in pictures:
+        if not picture.metadata:
+            store.write_bytes(work / IMAGES / picture.name, picture.path.read_bytes())
+    for video in sorted({p.path for p in pictures if p.metadata}):
+        try:
+            for frame in frames_of(video, every=every, skip=lambda p: p.name not in wanted):
+                if frame.name in wanted:
+                    store.write_bytes(work / IMAGES / frame.name, frame.data)
+        except BitmapError:  # it breaks off behind the frames that were chosen, as it did before
+            continue
+    lines = [json.dumps({"place": i, **_listed(c)}, ensure_ascii=False) for i, c in enumerate(chosen, 1)]
+    store.write_text(work / LIST, "".join(line + "\n" for line in lines))
+
+
+def _listed(chosen: ChosenImage) -> dict[str, Any]:
+    return {k: v for k, v in asdict(chosen).items() if v is not None}
