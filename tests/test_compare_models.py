@@ -17,6 +17,7 @@ from labelsync.dataset.split import Assignment
 from labelsync.errors import DatasetError, GateFailed, OptionError
 from labelsync.evaluation.compare import compare
 from labelsync.evaluation.evaluate import evaluate
+from labelsync.evaluation.figures import Figures
 from labelsync.evaluation.slices import Describer
 from labelsync.evaluation.tally import read_tally, write_tally
 from labelsync.model.load import new_model, save_model
@@ -90,6 +91,31 @@ def test_each_slice_is_scored_as_if_it_were_alone(world: World) -> None:
                 iou = right / (said + meant - right)
             assert scored["figures"]["mean_iou"] == pytest.approx(np.nanmean(iou), abs=1e-12)
             assert scored["figures"]["overall_accuracy"] == pytest.approx(right.sum() / meant.sum(), abs=1e-12)
+
+
+def test_two_slicings_are_never_one_and_no_value_is_taken_for_a_missing_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = labelsync.load(world.data)
+    notes = {"a": "(none)", "b": None, "c": '"(none)"', "d": "x"}
+    found = {uuid: {"group": note, "sequence": "seq-1"} for uuid, note in notes.items()}
+    monkeypatch.setattr("labelsync.evaluation.slices.read_metadata", lambda _: found)
+    describer = Describer(data, ["group", "metadata.group"])
+    label = np.ones((2, 2), np.uint8)
+    slices = [describer.facts(Row("x", uuid, b"", b""), label).slices for uuid in notes]
+    assert {s["group"] for s in slices} == {"seq-1"}
+    assert [s["metadata.group"] for s in slices] == ['"(none)"', "(none)", '""(none)""', "x"]
+
+
+def test_every_image_has_its_own_scores(world: World) -> None:
+    """The boundary IoU and calibration error of an image are those of an evaluation of it alone."""
+    images = lines(world.root / "old-e")
+    tally = read_tally(world.root / "old-e", 3)
+    for i, image in enumerate(images):
+        alone = Figures(tally.select([i], [1, 2, 3]), ["a", "b", "c"]).whole()
+        for name in ("mean_iou", "overall_accuracy", "mean_boundary_iou", "expected_calibration_error"):
+            assert image[name] == pytest.approx(alone[name], abs=1e-12)
+    assert len({image["expected_calibration_error"] for image in images}) > 1
 
 
 def test_groups_of_the_dataset_are_what_is_drawn(world: World) -> None:

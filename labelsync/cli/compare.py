@@ -48,7 +48,7 @@ def compare(new: Path, as_json: bool, **options: Any) -> None:
 def as_text(record: CompareRecord) -> str:
     """Every headline and the IoU of every class, before and after; the images that changed sides; the gates."""
     left_out = [f"left out, {what}: {', '.join(names)}" for what, names in record.left_out.items()]
-    headlines = {n: d for n, d in record.figures.items() if n.split(".")[0] not in _PER_CLASS}
+    headlines = {n: d for n, d in record.figures.items() if n.removeprefix("near.").split(".")[0] not in _PER_CLASS}
     classes = {n: record.figures[f"iou.{n}"] for n in record.classes}
     scored = f"{record.images} images, {len(record.classes)} classes; {record.resampled}"
     parts = [

@@ -25,7 +25,7 @@ from labelsync.evaluation.tally import Tally, write_tally
 from labelsync.evaluation.worst import write_worst
 from labelsync.labels import LabelMap
 from labelsync.model.segmenter import Segmenter
-from labelsync.model.source import locate
+from labelsync.model.source import ModelFiles, locate
 from labelsync.model.ways import Ways, read_ways
 from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
@@ -121,7 +121,8 @@ def evaluate(
     near = check_near_field(near_field)
     sets = (tuple(sorted(set(renamed))), tuple(sorted(set(by))))
     settings = Settings(split, align, *sets, boundary, resamples, meanings, near, ways, limit if left_out else None)
-    inputs = {"model": locate(model).digest, "dataset": data.digest}
+    files = locate(model)
+    inputs = {"model": files.digest, "dataset": data.digest}
     manifest = None if overwrite else _same(path, store.fingerprint("evaluate", inputs, settings.stated))
     unchanged = manifest is not None
     if manifest is None:
@@ -132,7 +133,7 @@ def evaluate(
             tally = _tally(segmenter, rows, data.labels, describer, settings)
             summary = _summary(tally, data.labels, settings, unit=describer.unit)
             summary |= {"lacking": list(segmenter.lacking), "left_out": left_out, **_seen(ways)}
-            _write(work, _about(model, dataset, data, inputs) | {"split": split} | summary, tally, data.labels)
+            _write(work, _about(files, dataset, data, inputs) | {"split": split} | summary, tally, data.labels)
             write_worst(work / "worst", segmenter, rows, tally, data.labels)
             manifest = store.write_manifest(
                 work, "evaluate", inputs=inputs, settings=settings.stated, summary=_short(summary), labels=data.labels
@@ -245,10 +246,11 @@ def _seen(ways: Ways) -> dict[str, Any]:
     return {"flip": ways.flip, "scales": list(ways.scales), "window": ways.window_text}
 
 
-def _about(model: str | Path, dataset: str | Path, data: LabeledDataset, inputs: Mapping[str, str]) -> dict[str, Any]:
+def _about(model: ModelFiles, dataset: str | Path, data: LabeledDataset, inputs: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "model": short_name(model),
+        "model": short_name(model.source),
         "model_digest": inputs["model"],
+        "model_revision": model.revision,
         "dataset": short_name(dataset),
         "dataset_digest": inputs["dataset"],
         "dataset_revision": data.revision,

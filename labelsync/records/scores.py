@@ -41,8 +41,9 @@ class Obstacles:
 class SafetyScores:
     """What the errors mean for a robot on the sidewalk; see `labelsync.evaluation.safety` for every formula.
 
-    `figures` by name; `sizes` and `classes` = obstacles by size and class; `false_free_path_image` = the image with the
-    longest path that is claimed and not there; `groups` = group -> its classes.
+    `figures` by name; `sizes` and `classes` = obstacles by size and class, `near_sizes` and `near_classes` = those of
+    them that reach into the near field; `false_free_path_image` = the image with the longest path that is claimed and
+    not there; `groups` = group -> its classes.
     """
 
     figures: Figures
@@ -50,6 +51,8 @@ class SafetyScores:
     classes: dict[str, Obstacles]
     false_free_path_image: str
     groups: dict[str, tuple[str, ...]]
+    near_sizes: dict[str, Obstacles] = field(default_factory=dict)
+    near_classes: dict[str, Obstacles] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
