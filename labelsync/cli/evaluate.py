@@ -30,7 +30,7 @@ from labelsync.records.scores import GateResult, Obstacles
 @click.command(short_help="Score a model on the labels of a split.")
 @click.argument("model")
 @click.option("--dataset", required=True, help="A dataset folder or a Hub id user/name[@tag].")
-@click.option("--split", default="test", show_default=True, help="The split to score.")
+@click.option("--split", default="test", show_default=True, help="The split to score; test@v1.0 is that of a tag.")
 @out_option("Folder to leave; by default ./<model>-<split>-evaluation.", required=False)
 @batch_size_option
 @device_option

@@ -10,6 +10,7 @@ from typing import Any
 
 from labelsync import store
 from labelsync.dataset.load import LabeledDataset, load
+from labelsync.dataset.published import split_at
 from labelsync.errors import LabelsyncError, OptionError
 from labelsync.evaluation.aligned import segmenter_for
 from labelsync.evaluation.bootstrap import intervals, require_resamples, resampled
@@ -69,7 +70,8 @@ def evaluate(
     Args:
         model: a model folder, a Hub id "user/name[@revision]", or an .onnx file of `export`.
         dataset: a dataset folder or a Hub id; a foreign one will do, as `load` reads it.
-        split: name of the split.
+        split: name of the split; "test@v1.0" is that split as it was published at a tag of the dataset's Hub repo, with
+            its labels then, or of a dataset folder of `run` in the round of that name: the same images for every model.
         out: folder to leave; None = ./<model>-<split>-evaluation.
         batch_size: images run through the model at once.
         device: "cuda", "cpu", ...; None = a GPU if there is one.
@@ -106,16 +108,17 @@ def evaluate(
     ways = read_ways(flip=flip, scales=scales, window=window)
     stated = read_gates(gate, gates)
     path = Path(out or default_out(model, split))
+    place, part = split_at(dataset, split)
     data = load(
-        dataset,
+        place,
         image_column=image_column,
         label_column=label_column,
         id2label=id2label,
         keep_zero=keep_zero,
         config=config,
     )
-    rows = data.splits[split][:limit]
-    left_out = len(data.splits[split]) - len(rows)
+    rows = data.splits[part][:limit]
+    left_out = len(data.splits[part]) - len(rows)
     describer = Describer(data, by)
     meanings = groups_for(data.labels.names, groups)
     near = check_near_field(near_field)
@@ -133,7 +136,7 @@ def evaluate(
             tally = _tally(segmenter, rows, data.labels, describer, settings)
             summary = _summary(tally, data.labels, settings, unit=describer.unit)
             summary |= {"lacking": list(segmenter.lacking), "left_out": left_out, **_seen(ways)}
-            _write(work, _about(files, dataset, data, inputs) | {"split": split} | summary, tally, data.labels)
+            _write(work, _about(files, place, data, inputs) | {"split": split} | summary, tally, data.labels)
             write_worst(work / "worst", segmenter, rows, tally, data.labels)
             manifest = store.write_manifest(
                 work, "evaluate", inputs=inputs, settings=settings.stated, summary=_short(summary), labels=data.labels
@@ -170,8 +173,8 @@ class Settings:
 
 def default_out(model: str | Path, split: str) -> Path:
     """./<model>-<split>-evaluation."""
-    name = re.sub(r"[^\w.-]+", "-", short_name(model))
-    return Path(f"{name}-{split}-evaluation")
+    name, part = (re.sub(r"[^\w.@-]+", "-", text) for text in (short_name(model).replace("@", "-"), split))
+    return Path(f"{name}-{part}-evaluation")
 
 
 def short_name(source: str | Path) -> str:
