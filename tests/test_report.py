@@ -24,8 +24,9 @@ from labelsync.evaluation.latency import Export, Latency, read_export
 from labelsync.evaluation.page import key_of, share, signed
 from labelsync.evaluation.report import report
 from labelsync.evaluation.sections import Shown, plain
+from labelsync.evaluation.small import nearest
 from labelsync.evaluation.tally import ImageFacts, Tally
-from labelsync.evaluation.worst import PARTS, nearest, write_worst
+from labelsync.evaluation.worst import PARTS, write_worst
 from labelsync.pixels.image import encode_png
 from labelsync.pixels.semantic import encode_semantic
 from labelsync.records.release import Row

@@ -65,7 +65,8 @@ def evaluate(
     """Score a model on the labels of a split, at their own resolution.
 
     Leaves a folder with evaluation.json (scores and classes), confusion.json, images.jsonl and counts.npz (counts of
-    every image, see `labelsync.evaluation.tally`) and worst/ (pictures of the images with the lowest mean IoU).
+    every image, see `labelsync.evaluation.tally`), predictions/ (a small bitmap of disk ids for every image, numbered
+    as the lines of images.jsonl from 00000) and worst/ (pictures of the images with the lowest mean IoU).
 
     Args:
         model: a model folder, a Hub id "user/name[@revision]", or an .onnx file of `export`.
@@ -133,7 +134,7 @@ def evaluate(
             segmenter = segmenter_for(
                 model, data, align=align, renamed=settings.renamed, ways=ways, device=device, batch_size=batch_size
             )
-            tally = _tally(segmenter, rows, data.labels, describer, settings)
+            tally = _tally(segmenter, rows, data.labels, describer, settings=settings, folder=work)
             summary = _summary(tally, data.labels, settings, unit=describer.unit)
             summary |= {"lacking": list(segmenter.lacking), "left_out": left_out, **_seen(ways)}
             _write(work, _about(files, place, data, inputs) | {"split": split} | summary, tally, data.labels)
@@ -195,7 +196,13 @@ def _require_range(*, boundary: float, resamples: int, limit: int | None) -> Non
 
 
 def _tally(
-    segmenter: Segmenter, rows: Sequence[Row], labels: LabelMap, describer: Describer, settings: Settings
+    segmenter: Segmenter,
+    rows: Sequence[Row],
+    labels: LabelMap,
+    describer: Describer,
+    *,
+    settings: Settings,
+    folder: Path,
 ) -> Tally:
     safety = SafetyMeasure(settings.groups, labels.names, settings.near_field) if settings.groups else None
     return tally_rows(
@@ -205,6 +212,7 @@ def _tally(
         describer.facts,
         boundary=settings.boundary,
         safety=safety,
+        folder=folder,
         progress=f"evaluate {settings.split}",
     )
 
