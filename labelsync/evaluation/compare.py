@@ -45,7 +45,7 @@ def compare(
         on_common: compare what both share: samples with equal labels, and classes of one name and number that
             both models know. Pixels of other classes are left out, and predictions of them are wrong.
         fail_below: mean IoU of an image below which it has failed.
-        resamples: draws of the bootstrap; 0 = no intervals.
+        resamples: draws of the bootstrap, whose seed is 0; 0 = no intervals.
         gate: thresholds as "delta.mean_iou >= -0.01" or, of the new evaluation, "mean_iou >= 0.55".
         gates: a TOML file with more of them, gates = ["delta.mean_iou >= -0.01", ..].
         dataset: the dataset folder or Hub id that one of them was made of, for pictures: the evaluations keep a small

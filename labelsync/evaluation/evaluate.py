@@ -88,7 +88,7 @@ def evaluate(
         by: score parts of the images too: "group", or "metadata.KEY" for each value of a Segments.ai metadata key.
         boundary: width of the band of the boundary IoU, as a share of the image's diagonal.
         resamples: draws of the bootstrap behind the 95 % intervals; 0 = none. It draws the dataset's groups, or images
-            where it has none.
+            where it has none; its seed is 0, so the same counts have the same intervals.
         groups: a TOML file that says what classes mean to a robot, for the safety figures: lists walkable, obstacle,
             road, other, and curb; None = those of the 35 sidewalk classes, without which there are no such figures.
         near_field: the trapezoid in front of the robot: width at the image's lower edge, at its own upper edge, and
