@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +16,21 @@ from click.testing import Result
 import labelsync
 from labelsync.dataset.split import Assignment
 from labelsync.errors import DatasetError, GateFailed, OptionError
+from labelsync.evaluation.changes import rows_of, seen
 from labelsync.evaluation.compare import compare
 from labelsync.evaluation.evaluate import evaluate
+from labelsync.evaluation.figures import Figures
+from labelsync.evaluation.side import read_side
 from labelsync.evaluation.slices import Describer
 from labelsync.evaluation.tally import read_tally, write_tally
+from labelsync.labels import LabelMap
 from labelsync.model.load import new_model, save_model
+from labelsync.model.segmenter import Segmenter
+from labelsync.pixels.image import decode_image
+from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
-from labelsync.records.scores import CompareRecord
+from labelsync.records.scores import CompareRecord, ImageChange
 from labelsync.records.text import from_json
 from labelsync.store import read_manifest, write_manifest
 from tests.models import loud, tiny_segformer
@@ -90,6 +98,31 @@ def test_each_slice_is_scored_as_if_it_were_alone(world: World) -> None:
                 iou = right / (said + meant - right)
             assert scored["figures"]["mean_iou"] == pytest.approx(np.nanmean(iou), abs=1e-12)
             assert scored["figures"]["overall_accuracy"] == pytest.approx(right.sum() / meant.sum(), abs=1e-12)
+
+
+def test_two_slicings_are_never_one_and_no_value_is_taken_for_a_missing_one(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = labelsync.load(world.data)
+    notes = {"a": "(none)", "b": None, "c": '"(none)"', "d": "x"}
+    found = {uuid: {"group": note, "sequence": "seq-1"} for uuid, note in notes.items()}
+    monkeypatch.setattr("labelsync.evaluation.slices.read_metadata", lambda _: found)
+    describer = Describer(data, ["group", "metadata.group"])
+    label = np.ones((2, 2), np.uint8)
+    slices = [describer.facts(Row("x", uuid, b"", b""), label).slices for uuid in notes]
+    assert {s["group"] for s in slices} == {"seq-1"}
+    assert [s["metadata.group"] for s in slices] == ['"(none)"', "(none)", '""(none)""', "x"]
+
+
+def test_every_image_has_its_own_scores(world: World) -> None:
+    """The boundary IoU and calibration error of an image are those of an evaluation of it alone."""
+    images = lines(world.root / "old-e")
+    tally = read_tally(world.root / "old-e", 3)
+    for i, image in enumerate(images):
+        alone = Figures(tally.select([i], [1, 2, 3]), ["a", "b", "c"]).whole()
+        for name in ("mean_iou", "overall_accuracy", "mean_boundary_iou", "expected_calibration_error"):
+            assert image[name] == pytest.approx(alone[name], abs=1e-12)
+    assert len({image["expected_calibration_error"] for image in images}) > 1
 
 
 def test_groups_of_the_dataset_are_what_is_drawn(world: World) -> None:
@@ -218,6 +251,67 @@ def test_images_that_cross_the_line_are_named_with_their_pictures(world: World) 
     pictures = [c.picture for c in (*record.newly_failed, *record.newly_fixed) if c.picture]
     assert all((world.root / "new-e" / picture).is_file() for picture in pictures)
     assert bool(record.newly_failed) <= bool(pictures)
+
+
+def test_every_image_that_changed_sides_has_its_picture(world: World, tmp_path: Path, cli: Cli) -> None:
+    """Evaluations that keep image and label of no image: those of the dataset are drawn, with both predictions."""
+    sides = []
+    for name in ("new", "old"):
+        sides.append(tmp_path / f"{name}-e")
+        shutil.copytree(world.root / f"{name}-e", sides[-1])
+    scores = [[i["mean_iou"] for i in lines(side)] for side in sides]
+    line = str(float(np.median(np.concatenate(scores))))
+    argv = ("compare", sides[0], "--baseline", sides[1], "--fail-below", line, "--resamples", 0)
+    assert "--dataset is for pictures" in cli(*argv, "--dataset", world.data, code=2).stderr
+    worst = from_json(CompareRecord, cli(*argv, "--out", tmp_path / "parts", "--json").stdout)
+    for side in sides:
+        shutil.rmtree(side / "worst")
+    changes = (*worst.newly_failed, *worst.newly_fixed)
+    assert worst.newly_failed and worst.newly_fixed
+    bare = from_json(CompareRecord, cli(*argv, "--out", tmp_path / "bare", "--json").stdout)
+    assert {c.picture for c in (*bare.newly_failed, *bare.newly_fixed)} == {""}
+    out = tmp_path / "c"
+    said = cli(*argv, "--out", out, "--dataset", world.data).stdout
+    assert f"{len(changes)} pictures in {out}" in said
+    found = from_json(CompareRecord, cli(*argv, "--out", out, "--dataset", world.data, "--json").stdout)
+    pictures = [c.picture for c in (*found.newly_failed, *found.newly_fixed)]
+    assert pictures == sorted(p.relative_to(out).as_posix() for p in out.rglob("*.png"))
+    assert pictures[0].startswith("failed/01-") and pictures[-1].startswith("fixed/")
+    width, height = decode_image((out / pictures[0]).read_bytes()).shape[1::-1]
+    assert width > 4 * 360 and height > 360  # four pictures side by side, 4:3 each
+    for change, picture in zip(changes, pictures, strict=True):  # as from the folders alone, where they still had them
+        assert (tmp_path / "parts" / change.picture).read_bytes() == (out / picture).read_bytes()
+    assert "exists" in cli(*argv[:-4], "--fail-below", 0.9, "--out", out, code=1).stderr
+    other = tmp_path / "other"
+    labelsync.convert(world.root / "release", out=other, fractions=(0.2, 0.2, 0.6), workers=1)
+    error = cli(*argv, "--out", tmp_path / "d", "--dataset", other, code=1).stderr
+    assert "is not the dataset of" in error and not (tmp_path / "d").exists()
+
+
+def test_a_picture_shows_what_each_model_saw(world: World) -> None:
+    """The baseline's prediction is the baseline's, at the size that is kept, in the classes of the new evaluation."""
+    new, old = (read_side(world.root / f"{name}-e") for name in ("new", "old"))
+    rows = rows_of(world.data, new, old)
+    assert rows is not None
+    changes = [ImageChange(i.name, i.uuid, 0.0, 0.0) for i in new.tally.images]
+    found = {change.uuid: kept for change, kept in seen(changes, new, old, rows)}
+    data = labelsync.load(world.data)
+    models = [Segmenter(world.root / name, device="cpu", labels=data.labels) for name in ("new", "old")]
+    different = 0
+    for row in data.splits["test"]:
+        kept = found[row.uuid]
+        assert np.array_equal(kept.label, decode_semantic(row.label))
+        expected = [model.segment(row.image) for model in models]
+        assert np.mean(kept.new != expected[0]) < 0.01  # near ties
+        assert np.mean(kept.baseline != expected[1]) < 0.01
+        different += np.mean(expected[0] != expected[1]) > 0.1
+    assert different
+    names = [c.name for c in old.labels.classes]
+    turned = LabelMap(tuple(old.labels.classes[names.index(n)] for n in ("class-2", "class-1", "class-3")))
+    swapped = replace(new, manifest=replace(new.manifest, labels=turned))
+    (_, kept) = next(seen(changes, swapped, old, rows))
+    before = found[changes[0].uuid].baseline
+    assert np.array_equal(kept.baseline, np.array([0, 2, 1, 3])[before])
 
 
 def test_images_are_matched_by_uuid_not_by_their_place(world: World, tmp_path: Path) -> None:

@@ -42,6 +42,15 @@ def test_a_gate_that_cannot_be_read_is_a_usage_error(gate):
         parse_gate(gate)
 
 
+@pytest.mark.parametrize("value", ["x >= 3", "x>=3", ">", "a\nb", "< 2 m <= 3"])
+def test_a_slice_may_be_called_anything(value):
+    figures = with_slices({}, {"note": {value: SliceScores(1, 10, {"mean_iou": 0.5})}})
+    met, failed = (
+        check_gates([parse_gate(f"mean_iou[note={value}] {limit}")], figures)[0] for limit in (">= 0.5", ">0.5")
+    )
+    assert (met.passed, met.value, failed.reason) == (True, 0.5, "it is 0.5")
+
+
 def test_a_file_adds_gates(tmp_path):
     path = tmp_path / "gates.toml"
     path.write_text('gates = ["mean_iou >= 0.5", "iou.person > 0.4"]\n')

@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from xml.etree import ElementTree
 import matplotlib as mpl
 import numpy as np
 import pytest
+from markupsafe import escape
 from PIL import Image
 
 import labelsync
@@ -24,12 +26,13 @@ from labelsync.evaluation.latency import Export, Latency, read_export
 from labelsync.evaluation.page import key_of, share, signed
 from labelsync.evaluation.report import report
 from labelsync.evaluation.sections import Shown, plain
+from labelsync.evaluation.small import nearest
 from labelsync.evaluation.tally import ImageFacts, Tally
-from labelsync.evaluation.worst import PARTS, nearest, write_worst
+from labelsync.evaluation.worst import PARTS, write_worst
 from labelsync.pixels.image import encode_png
 from labelsync.pixels.semantic import encode_semantic
 from labelsync.records.release import Row
-from labelsync.records.scores import Delta
+from labelsync.records.scores import CompareRecord, Delta
 from tests.models import numbered
 from tests.reported import ATTACK, CLASSES, Cli, Reported
 
@@ -87,6 +90,44 @@ def test_the_worst_images_come_as_image_label_prediction_and_error(world: Report
             with Image.open(io.BytesIO(base64.b64decode(data))) as picture:
                 assert picture.format == kind.upper()
                 assert picture.size == (64, 48)
+
+
+@pytest.fixture
+def turning(world: Reported, monkeypatch: pytest.MonkeyPatch) -> CompareRecord:
+    """A line between failed and not that images of the drawn split cross both ways."""
+    scores = [
+        json.loads(line)["mean_iou"]
+        for folder in (world.evaluation, world.baseline)
+        for line in (folder / "images.jsonl").read_text().splitlines()
+    ]
+    compare = partial(labelsync.compare, fail_below=float(np.median(scores)))
+    monkeypatch.setattr("labelsync.evaluation.report.compare", compare)
+    return compare(world.evaluation, baseline=world.baseline, resamples=0)
+
+
+def test_images_that_changed_sides_are_shown_with_what_both_models_saw(
+    world: Reported, turning: CompareRecord, tmp_path: Path
+) -> None:
+    changes = (*turning.newly_failed[:6], *turning.newly_fixed[:6])
+    assert changes
+    new = tmp_path / "new"
+    shutil.copytree(world.evaluation, new)
+    old = tmp_path / "old"
+    shutil.copytree(world.baseline, old)
+    for name, dataset in (("a", None), ("b", world.data)):
+        out = tmp_path / f"{name}.html"
+        text = Path(report(new, baseline=old, dataset=dataset, out=out).path).read_text()
+        for n, change in enumerate(changes, 1):
+            (article,) = re.findall(rf'<article class="case" id="turn-{n}".*?</article>', text, re.DOTALL)
+            assert str(escape(change.name)) in article
+            assert [layer in article for layer in ("Image of", "Label of", "Baseline of", "Now of")] == [True] * 4
+            layers = re.findall(r'href="(data:image/png[^"]*)"', article)
+            assert len(set(layers)) == 3
+            assert f'href="#turn-{n}"' in text
+        for side in (new, old):  # the second time image and label come from the dataset alone
+            shutil.rmtree(side / "worst", ignore_errors=True)
+    page = Path(report(new, baseline=old, out=tmp_path / "none.html").path).read_text()
+    assert "<article" not in page
 
 
 def test_pictures_of_the_training_are_those_of_the_run(world: Reported, page: str) -> None:

@@ -332,6 +332,19 @@ def test_from_until_and_force(team):
     assert "stands before" in team.run("--from", "train", "--until", "pull", code=2).stderr
 
 
+def test_images_are_looked_at_as_the_configuration_says(team):
+    team.label("v1")
+    team.run("--until", "evaluate")
+    team.edit("[gates]", '[evaluate]\nflip = true\nscales = [0.5, 1]\nwindow = "40x40"\n[gates]')
+    again = ("--from", "evaluate", "--until", "evaluate")
+    assert team.stages(*again)["evaluate"] == "done"
+    found = json.loads((team.folder / "rounds/v1/evaluation/evaluation.json").read_text())
+    assert (found["flip"], found["scales"], found["window"]) == (True, [0.5, 1.0], "40x40")
+    assert team.stages(*again)["evaluate"] == "unchanged"
+    team.edit('window = "40x40"', 'window = "wide"')
+    assert "--window" in team.run(*again, code=2).stderr
+
+
 def test_a_dry_run_touches_nothing(team):
     team.label("v1")
     del team.hub.log[:]

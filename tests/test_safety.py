@@ -162,15 +162,22 @@ def test_obstacles_are_connected_components_of_one_class(seed: int) -> None:
     field = np.zeros((14, 18), bool)
     field[14 - len(trapezoid((14, 18), NEAR_FIELD)) :] = trapezoid((14, 18), NEAR_FIELD)
     total = missed = near_total = near_missed = 0
+    near_of = {}
     for c in (PERSON, CAR):
+        before = near_total, near_missed
         for part in slow_components(label == c):
             is_missed = sum(said[p] in (PERSON, CAR) for p in part) < len(part) / 2
             total, missed = total + 1, missed + is_missed
             if any(field[p] for p in part):
                 near_total, near_missed = near_total + 1, near_missed + is_missed
+        near_of[NAMES[c - 1]] = (near_total - before[0], near_missed - before[1])
     assert scores.figures["missed_obstacles"] == (missed / total if total else None)
     assert scores.figures["near.missed_obstacles"] == (near_missed / near_total if near_total else None)
     assert sum(o.total for o in scores.sizes.values()) == sum(o.total for o in scores.classes.values()) == total
+    assert {name: (o.total, o.missed) for name, o in scores.near_classes.items()} == near_of
+    assert sum(o.missed for o in scores.near_sizes.values()) == near_missed
+    for name, (there, gone) in near_of.items():
+        assert scores.figures[f"near.missed.{name}"] == (gone / there if there else None)
 
 
 def test_obstacles_count_alike_whatever_their_size_and_have_one() -> None:

@@ -201,6 +201,9 @@ FLAGS: dict[str, list[tuple[list[str], dict[str, Any]]]] = {
         (["--resamples", "50"], {"resamples": 50}),
         (["--gate", "delta.mean_iou >= -0.01"], {"gate": ("delta.mean_iou >= -0.01",)}),
         (["--gates", "gates.toml"], {"gates": Path("gates.toml")}),
+        (["--dataset", "acme/walk@v1"], {"dataset": "acme/walk@v1"}),
+        (["--out", "c"], {"out": Path("c")}),
+        (["--overwrite"], {"overwrite": True}),
     ],
     "report": [
         (["--baseline", "e1"], {"baseline": Path("e1")}),

@@ -7,7 +7,16 @@ import click
 
 from labelsync.cli.boundary import show_gated
 from labelsync.cli.evaluate import gates_text
-from labelsync.cli.options import gate_option, gates_option, json_option, percent, resamples_option, table
+from labelsync.cli.options import (
+    gate_option,
+    gates_option,
+    json_option,
+    out_option,
+    overwrite_option,
+    percent,
+    resamples_option,
+    table,
+)
 from labelsync.records.scores import CompareRecord, Delta, ImageChange
 
 _ROWS = 10  # of a list; --json has all of them
@@ -33,6 +42,9 @@ _PER_CLASS = ("iou", "accuracy", "dice", "boundary_iou", "missed")
 @resamples_option
 @gate_option
 @gates_option
+@click.option("--dataset", help="The dataset that was evaluated on, a folder or Hub id: images for the pictures.")
+@out_option("Folder to leave, with pictures of the newly failed and the newly fixed images.", required=False)
+@overwrite_option
 @json_option
 def compare(new: Path, as_json: bool, **options: Any) -> None:
     """Tell what changed from an older evaluation folder to NEW, on the same images and labels.
@@ -48,7 +60,7 @@ def compare(new: Path, as_json: bool, **options: Any) -> None:
 def as_text(record: CompareRecord) -> str:
     """Every headline and the IoU of every class, before and after; the images that changed sides; the gates."""
     left_out = [f"left out, {what}: {', '.join(names)}" for what, names in record.left_out.items()]
-    headlines = {n: d for n, d in record.figures.items() if n.split(".")[0] not in _PER_CLASS}
+    headlines = {n: d for n, d in record.figures.items() if n.removeprefix("near.").split(".")[0] not in _PER_CLASS}
     classes = {n: record.figures[f"iou.{n}"] for n in record.classes}
     scored = f"{record.images} images, {len(record.classes)} classes; {record.resampled}"
     parts = [
@@ -61,6 +73,7 @@ def as_text(record: CompareRecord) -> str:
         ),
         _images(f"newly failed (mean IoU below {record.fail_below:g})", record.newly_failed),
         _images("newly fixed", record.newly_fixed),
+        _pictures(record),
         f"{record.baseline} -> {record.new}\n{scored}",
         f"images were looked at otherwise: {', '.join(f'{k} {v}' for k, v in record.seen.items())}" * bool(record.seen),
         gates_text(record.gates),
@@ -85,6 +98,18 @@ def _images(what: str, changes: tuple[ImageChange, ...]) -> str:
     rows += [(c.name, percent(c.baseline), percent(c.new), c.picture) for c in changes[:_ROWS]]
     more = [f"  and {len(changes) - _ROWS} more"] if len(changes) > _ROWS else []
     return "\n".join([table(rows), *more])
+
+
+def _pictures(record: CompareRecord) -> str:
+    """Where they are, and how to get those that are missing."""
+    changes = (*record.newly_failed, *record.newly_fixed)
+    without = sum(not change.picture for change in changes)
+    if not changes:
+        return ""
+    if not record.path:
+        return "pictures of all of them: --out DIR --dataset DATASET" if without else ""
+    more = f"; {without} without, give the dataset they were evaluated on with --dataset" if without else ""
+    return f"{len(changes) - without} pictures in {record.path}{more}"
 
 
 def _signed(value: float | None) -> str:

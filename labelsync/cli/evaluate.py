@@ -24,13 +24,13 @@ from labelsync.cli.options import (
     ways_text,
 )
 from labelsync.records.results import EvaluateRecord
-from labelsync.records.scores import GateResult
+from labelsync.records.scores import GateResult, Obstacles
 
 
 @click.command(short_help="Score a model on the labels of a split.")
 @click.argument("model")
 @click.option("--dataset", required=True, help="A dataset folder or a Hub id user/name[@tag].")
-@click.option("--split", default="test", show_default=True, help="The split to score.")
+@click.option("--split", default="test", show_default=True, help="The split to score; test@v1.0 is that of a tag.")
 @out_option("Folder to leave; by default ./<model>-<split>-evaluation.", required=False)
 @batch_size_option
 @device_option
@@ -152,12 +152,17 @@ def _safety(record: EvaluateRecord) -> str:
         for name, value in figures.items()
         if not name.startswith(("near.", "missed."))
     ]
-    missed = {name: found for name, found in record.safety.classes.items() if found.missed}
-    of = ", ".join(f"{found.missed} of {found.total} {name}" for name, found in missed.items())
-    lines = [f"missed: {of or 'no obstacle'}"]
+    lines = [f"missed: {_missed(record.safety.classes)}"]
+    if record.safety.near_classes:  # an evaluation of before has none
+        lines.append(f"missed in the near field: {_missed(record.safety.near_classes)}")
     if record.safety.false_free_path_image:
         lines.append(f"longest path that is not there: {record.safety.false_free_path_image}")
     return "\n".join([table(rows), *lines])
+
+
+def _missed(classes: dict[str, Obstacles]) -> str:
+    missed = {name: found for name, found in classes.items() if found.missed}
+    return ", ".join(f"{found.missed} of {found.total} {name}" for name, found in missed.items()) or "no obstacle"
 
 
 def gates_text(gates: tuple[GateResult, ...]) -> str:

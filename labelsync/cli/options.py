@@ -99,7 +99,7 @@ resamples_option = click.option(
     default=1000,
     show_default=True,
     metavar="N",
-    help="Draws of the bootstrap behind the 95 % intervals.",
+    help="Draws of the bootstrap behind the 95 % intervals; its seed is always 0.",
 )
 
 status_option = click.option(

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from labelsync import store
 from labelsync.dataset.load import load
+from labelsync.dataset.published import split_at
 from labelsync.deploy.images import SUFFIXES, find_images, is_video, output_names, safe_path, unique_names
 from labelsync.errors import BitmapError, OptionError
 from labelsync.pixels import video
@@ -163,8 +164,9 @@ def _digest(file: Path) -> str:
 
 
 def _of_split(dataset: str, split: str, reading: Mapping[str, Any]) -> Source:
-    data = load(dataset, **reading)
-    rows = data.splits[split]
+    place, part = split_at(dataset, split)
+    data = load(place, **reading)
+    rows = data.splits[part]
     names = unique_names(safe_path(row.name) for row in rows)
 
     def items() -> Iterator[Item]:
@@ -172,7 +174,7 @@ def _of_split(dataset: str, split: str, reading: Mapping[str, Any]) -> Source:
             row = rows[index]
             yield Item(row.name, name, partial(bytes, row.image))
 
-    return Source(dataset, store.digest_of([data.digest, split]), len(names), items)
+    return Source(dataset, store.digest_of([data.digest, part]), len(names), items)
 
 
 def _is_on_segments(item: str) -> bool:

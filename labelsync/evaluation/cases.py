@@ -11,13 +11,16 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from labelsync.evaluation.changes import Seen
 from labelsync.evaluation.groups import Groups
 from labelsync.evaluation.scores import score_arrays
+from labelsync.evaluation.small import Bitmap
 from labelsync.evaluation.tally import Tally
-from labelsync.evaluation.worst import Bitmap, Parts, read_parts, worst_pictures
+from labelsync.evaluation.worst import Parts, read_parts, worst_pictures
 from labelsync.labels import LabelMap
 from labelsync.pixels.image import decode_image
 from labelsync.pixels.overlay import borders
+from labelsync.records.scores import ImageChange
 
 WRONG = "#ff9800"
 DANGEROUS = "#ff0050"
@@ -34,6 +37,21 @@ class Key:
     name: str
     color: str
     iou: float | None = None
+
+
+@dataclass(frozen=True)
+class Turn:
+    """An image that fails now or fails no more, its number on the page; layers as of a `Case`, "" if not kept."""
+
+    number: int
+    change: ImageChange
+    width: int
+    height: int
+    image: str
+    label: str
+    baseline: str
+    prediction: str
+    legend: tuple[Key, ...]
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,24 @@ def worst_cases(folder: Path, tally: Tally, labels: LabelMap, groups: Groups | N
     files = {i: folder / "worst" / file for i, file in worst_pictures(tally).items()}
     there = [(i, file) for i, file in files.items() if file.is_file()]
     return tuple(_whole(rank, i, file, tally) for rank, (i, file) in enumerate(there, 1))
+
+
+def turned(number: int, change: ImageChange, found: Seen, labels: LabelMap) -> Turn:
+    """An image that changed sides, of which `found` is kept."""
+    layers = [b for b in (found.label, found.baseline, found.new) if b is not None]
+    present = np.unique(np.concatenate([bitmap.ravel() for bitmap in layers]))
+    height, width = found.label.shape
+    return Turn(
+        number=number,
+        change=change,
+        width=width,
+        height=height,
+        image=_url(found.image, "jpeg"),
+        label=colored(found.label, labels.colors),
+        baseline="" if found.baseline is None else colored(found.baseline, labels.colors),
+        prediction="" if found.new is None else colored(found.new, labels.colors),
+        legend=tuple(Key(labels.names[c - 1], hex_of(labels.classes[c - 1].color)) for c in present if c > 0),
+    )
 
 
 def colored(bitmap: Bitmap, colors: npt.NDArray[np.uint8]) -> str:

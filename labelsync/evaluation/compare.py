@@ -1,49 +1,23 @@
 """`compare`: two evaluations of the same images and labels, figure by figure and image by image."""
 
-import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.errors import DatasetError, OptionError
 from labelsync.evaluation.bootstrap import Intervals, paired_intervals, require_resamples, resampled
+from labelsync.evaluation.changes import write_changes
 from labelsync.evaluation.figures import Figures
 from labelsync.evaluation.gates import check_gates, read_gates, require_gates
-from labelsync.evaluation.groups import GROUPS, Groups
-from labelsync.evaluation.safety import longest_false_path, safety_ratios
-from labelsync.evaluation.tally import COUNTS, Tally, members_of, read_tally
+from labelsync.evaluation.groups import GROUPS
+from labelsync.evaluation.safety import longest_false_path
+from labelsync.evaluation.side import Side, read_side
+from labelsync.evaluation.tally import Tally, members_of
 from labelsync.evaluation.worst import worst_pictures
 from labelsync.records.scores import CompareRecord, Delta, ImageChange
-from labelsync.records.text import from_json
 
 FAIL_BELOW = 0.5
-
-
-@dataclass(frozen=True, eq=False)
-class Side:
-    """One evaluation: its folder, what it counted of which classes, and how: the settings of its manifest.
-
-    `lacking` = those of the classes that its model does not know, and so can only miss.
-    """
-
-    folder: Path
-    tally: Tally
-    classes: tuple[str, ...]
-    settings: Mapping[str, Any]
-    lacking: tuple[str, ...] = ()
-
-    def figures(self, skipped: Collection[str]) -> Figures:
-        """Its figures, without the families `skipped`."""
-        if "safety" in skipped:
-            return Figures(self.tally, self.classes, skipped=skipped)
-        return Figures(self.tally, self.classes, safety_ratios(self.tally, self.groups, self.classes), skipped=skipped)
-
-    @property
-    def groups(self) -> Groups:
-        """What its classes mean to a robot."""
-        return from_json(Groups, json.dumps(self.settings["groups"]), where=f"the manifest of {self.folder}")
 
 
 def compare(
@@ -55,6 +29,9 @@ def compare(
     resamples: int = 1000,
     gate: Sequence[str] = (),
     gates: str | Path | None = None,
+    dataset: str | Path | None = None,
+    out: str | Path | None = None,
+    overwrite: bool = False,
 ) -> CompareRecord:
     """Tell what changed from one evaluation to another, on the same images with the same labels.
 
@@ -68,18 +45,27 @@ def compare(
         on_common: compare what both share: samples with equal labels, and classes of one name and number that
             both models know. Pixels of other classes are left out, and predictions of them are wrong.
         fail_below: mean IoU of an image below which it has failed.
-        resamples: draws of the bootstrap; 0 = no intervals.
+        resamples: draws of the bootstrap, whose seed is 0; 0 = no intervals.
         gate: thresholds as "delta.mean_iou >= -0.01" or, of the new evaluation, "mean_iou >= 0.55".
         gates: a TOML file with more of them, gates = ["delta.mean_iou >= -0.01", ..].
+        dataset: the dataset folder or Hub id that one of them was made of, for pictures: the evaluations keep a small
+            prediction of every image, and image and label of their 20 worst alone.
+        out: folder to leave, with a picture of the newly failed images (failed/) and of the newly fixed ones (fixed/),
+            the first 100 of each: image, label and what both models saw. None = no folder.
+        overwrite: replace the pictures of another comparison that lie at `out`. The same again does nothing.
 
     Raises:
-        DatasetNotFound: a folder that is no finished evaluation.
-        DatasetError: samples, labels or classes differ, or nothing is shared; or an evaluation was edited.
+        DatasetNotFound: a folder that is no finished evaluation, or no such dataset.
+        DatasetError: samples, labels or classes differ, or nothing is shared; or an evaluation was edited; or `dataset`
+            is another.
+        OutputExists: `out` is not empty.
         OptionError: a value that cannot be used.
         GateFailed: a gate is not met; the error carries the record.
     """
     if not 0 <= fail_below <= 1:
         raise OptionError(f"--fail-below is {fail_below:g}", hint="it is a mean IoU, as 0.5")
+    if dataset is not None and out is None:
+        raise OptionError("--dataset is for pictures, and there is no --out", hint="say where with --out DIR")
     require_resamples(resamples)
     stated = read_gates(gate, gates)
     sides = read_side(new), read_side(baseline)
@@ -92,6 +78,9 @@ def compare(
     groups = [image.group for image in after.tally.images]
     between = paired_intervals(*figures, groups, resamples=resamples)
     failed, fixed = _changes(after, before, _pictures(sides[0]), fail_below)
+    if out is not None:
+        kept: dict[str, Any] = {"dataset": dataset, "fail_below": fail_below, "overwrite": overwrite}
+        failed, fixed = write_changes(Path(out), (failed, fixed), *sides, **kept)
     unit = "image" if all(image.group == image.uuid for image in after.tally.images) else "group"
     record = CompareRecord(
         new=str(new),
@@ -106,25 +95,12 @@ def compare(
         newly_fixed=fixed,
         resampled=resampled(groups, unit, resamples=resamples),
         seen=_seen(*sides),
+        path="" if out is None else str(out),
     )
     results = check_gates(stated, gate_figures(record))
     record = replace(record, gates=results)
     require_gates(results, record)
     return record
-
-
-def read_side(folder: str | Path) -> Side:
-    """An evaluation folder. Raises DatasetNotFound, DatasetError: none, or one whose files were edited."""
-    folder = Path(folder)
-    manifest = store.read_manifest(folder, "evaluate")
-    changed = [name for name in store.verify_files(folder, manifest) if "/" not in name]  # pictures may be thrown away
-    if changed:
-        raise DatasetError(f"{changed[0]} of {folder} was changed since it was written", hint="evaluate again")
-    if manifest.labels is None or COUNTS not in manifest.files:
-        raise DatasetError(f"{folder} has no counts per image", hint="evaluate again, with --overwrite")
-    tally = read_tally(folder, manifest.labels.num_labels)
-    lacking = tuple(manifest.summary.get("lacking", ()))
-    return Side(folder, tally, manifest.labels.names, manifest.settings, lacking)
 
 
 # -------------------------------------------------------------------- what both share

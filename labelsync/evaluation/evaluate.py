@@ -10,6 +10,7 @@ from typing import Any
 
 from labelsync import store
 from labelsync.dataset.load import LabeledDataset, load
+from labelsync.dataset.published import split_at
 from labelsync.errors import LabelsyncError, OptionError
 from labelsync.evaluation.aligned import segmenter_for
 from labelsync.evaluation.bootstrap import intervals, require_resamples, resampled
@@ -25,7 +26,7 @@ from labelsync.evaluation.tally import Tally, write_tally
 from labelsync.evaluation.worst import write_worst
 from labelsync.labels import LabelMap
 from labelsync.model.segmenter import Segmenter
-from labelsync.model.source import locate
+from labelsync.model.source import ModelFiles, locate
 from labelsync.model.ways import Ways, read_ways
 from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
@@ -64,12 +65,14 @@ def evaluate(
     """Score a model on the labels of a split, at their own resolution.
 
     Leaves a folder with evaluation.json (scores and classes), confusion.json, images.jsonl and counts.npz (counts of
-    every image, see `labelsync.evaluation.tally`) and worst/ (pictures of the images with the lowest mean IoU).
+    every image, see `labelsync.evaluation.tally`), predictions/ (a small bitmap of disk ids for every image, numbered
+    as the lines of images.jsonl from 00000) and worst/ (pictures of the images with the lowest mean IoU).
 
     Args:
         model: a model folder, a Hub id "user/name[@revision]", or an .onnx file of `export`.
         dataset: a dataset folder or a Hub id; a foreign one will do, as `load` reads it.
-        split: name of the split.
+        split: name of the split; "test@v1.0" is that split as it was published at a tag of the dataset's Hub repo, with
+            its labels then, or of a dataset folder of `run` in the round of that name: the same images for every model.
         out: folder to leave; None = ./<model>-<split>-evaluation.
         batch_size: images run through the model at once.
         device: "cuda", "cpu", ...; None = a GPU if there is one.
@@ -85,7 +88,7 @@ def evaluate(
         by: score parts of the images too: "group", or "metadata.KEY" for each value of a Segments.ai metadata key.
         boundary: width of the band of the boundary IoU, as a share of the image's diagonal.
         resamples: draws of the bootstrap behind the 95 % intervals; 0 = none. It draws the dataset's groups, or images
-            where it has none.
+            where it has none; its seed is 0, so the same counts have the same intervals.
         groups: a TOML file that says what classes mean to a robot, for the safety figures: lists walkable, obstacle,
             road, other, and curb; None = those of the 35 sidewalk classes, without which there are no such figures.
         near_field: the trapezoid in front of the robot: width at the image's lower edge, at its own upper edge, and
@@ -106,22 +109,24 @@ def evaluate(
     ways = read_ways(flip=flip, scales=scales, window=window)
     stated = read_gates(gate, gates)
     path = Path(out or default_out(model, split))
+    place, part = split_at(dataset, split)
     data = load(
-        dataset,
+        place,
         image_column=image_column,
         label_column=label_column,
         id2label=id2label,
         keep_zero=keep_zero,
         config=config,
     )
-    rows = data.splits[split][:limit]
-    left_out = len(data.splits[split]) - len(rows)
+    rows = data.splits[part][:limit]
+    left_out = len(data.splits[part]) - len(rows)
     describer = Describer(data, by)
     meanings = groups_for(data.labels.names, groups)
     near = check_near_field(near_field)
     sets = (tuple(sorted(set(renamed))), tuple(sorted(set(by))))
     settings = Settings(split, align, *sets, boundary, resamples, meanings, near, ways, limit if left_out else None)
-    inputs = {"model": locate(model).digest, "dataset": data.digest}
+    files = locate(model)
+    inputs = {"model": files.digest, "dataset": data.digest}
     manifest = None if overwrite else _same(path, store.fingerprint("evaluate", inputs, settings.stated))
     unchanged = manifest is not None
     if manifest is None:
@@ -129,10 +134,10 @@ def evaluate(
             segmenter = segmenter_for(
                 model, data, align=align, renamed=settings.renamed, ways=ways, device=device, batch_size=batch_size
             )
-            tally = _tally(segmenter, rows, data.labels, describer, settings)
+            tally = _tally(segmenter, rows, data.labels, describer, settings=settings, folder=work)
             summary = _summary(tally, data.labels, settings, unit=describer.unit)
             summary |= {"lacking": list(segmenter.lacking), "left_out": left_out, **_seen(ways)}
-            _write(work, _about(model, dataset, data, inputs) | {"split": split} | summary, tally, data.labels)
+            _write(work, _about(files, place, data, inputs) | {"split": split} | summary, tally, data.labels)
             write_worst(work / "worst", segmenter, rows, tally, data.labels)
             manifest = store.write_manifest(
                 work, "evaluate", inputs=inputs, settings=settings.stated, summary=_short(summary), labels=data.labels
@@ -169,8 +174,8 @@ class Settings:
 
 def default_out(model: str | Path, split: str) -> Path:
     """./<model>-<split>-evaluation."""
-    name = re.sub(r"[^\w.-]+", "-", short_name(model))
-    return Path(f"{name}-{split}-evaluation")
+    name, part = (re.sub(r"[^\w.@-]+", "-", text) for text in (short_name(model).replace("@", "-"), split))
+    return Path(f"{name}-{part}-evaluation")
 
 
 def short_name(source: str | Path) -> str:
@@ -191,7 +196,13 @@ def _require_range(*, boundary: float, resamples: int, limit: int | None) -> Non
 
 
 def _tally(
-    segmenter: Segmenter, rows: Sequence[Row], labels: LabelMap, describer: Describer, settings: Settings
+    segmenter: Segmenter,
+    rows: Sequence[Row],
+    labels: LabelMap,
+    describer: Describer,
+    *,
+    settings: Settings,
+    folder: Path,
 ) -> Tally:
     safety = SafetyMeasure(settings.groups, labels.names, settings.near_field) if settings.groups else None
     return tally_rows(
@@ -201,6 +212,7 @@ def _tally(
         describer.facts,
         boundary=settings.boundary,
         safety=safety,
+        folder=folder,
         progress=f"evaluate {settings.split}",
     )
 
@@ -245,10 +257,11 @@ def _seen(ways: Ways) -> dict[str, Any]:
     return {"flip": ways.flip, "scales": list(ways.scales), "window": ways.window_text}
 
 
-def _about(model: str | Path, dataset: str | Path, data: LabeledDataset, inputs: Mapping[str, str]) -> dict[str, Any]:
+def _about(model: ModelFiles, dataset: str | Path, data: LabeledDataset, inputs: Mapping[str, str]) -> dict[str, Any]:
     return {
-        "model": short_name(model),
+        "model": short_name(model.source),
         "model_digest": inputs["model"],
+        "model_revision": model.revision,
         "dataset": short_name(dataset),
         "dataset_digest": inputs["dataset"],
         "dataset_revision": data.revision,

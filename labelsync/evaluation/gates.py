@@ -18,7 +18,9 @@ _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">": operator.gt,
     "<": operator.lt,
 }
-_GATE = re.compile(r"\s*(?P<name>\S.*?)\s*(?P<operator>>=|<=|>|<)\s*(?P<limit>[^<>=\s]+)\s*")
+# The limit holds no sign of an operator, so it is the last one that counts: a slice may be called "x >= 3". It may also
+# have a line break in it, hence DOTALL.
+_GATE = re.compile(r"\s*(?P<name>\S.*?)\s*(?P<operator>>=|<=|>|<)\s*(?P<limit>[^<>=\s]+)\s*", re.DOTALL)
 _HOW = 'write "mean_iou >= 0.55": a figure, one of >= <= > <, and a number'
 
 

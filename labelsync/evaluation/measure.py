@@ -2,22 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
+from labelsync import store
 from labelsync.evaluation.boundary import boundary_areas
 from labelsync.evaluation.calibration import BINS, calibration
 from labelsync.evaluation.confusion import Counts, confusion
 from labelsync.evaluation.count import measured
 from labelsync.evaluation.safety import ImageSafety, SafetyMeasure
+from labelsync.evaluation.small import Bitmap, prediction_file, smaller
 from labelsync.evaluation.tally import ImageFacts, Tally, sparse, stacked
 from labelsync.labels import LabelMap
 from labelsync.model.segmenter import Segmenter
+from labelsync.pixels.semantic import encode_semantic
 from labelsync.records.release import Row
-
-Bitmap = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,6 +41,7 @@ def tally_rows(
     *,
     boundary: float,
     safety: SafetyMeasure | None = None,
+    folder: Path | None = None,
     progress: str = "",
 ) -> Tally:
     """The tally of a model over rows, one after the other.
@@ -47,22 +50,30 @@ def tally_rows(
         describe: row and label -> what it is called and belongs to.
         boundary: width of the band of the boundary IoU.
         safety: counts what is dangerous, where classes have a meaning.
+        folder: where a small prediction of every image is left, see `prediction_file`; None = nowhere.
 
     Raises:
         DatasetError: rows that cannot be scored; see `measured`.
     """
     number = labels.num_labels
 
-    def measure(row: Row, label: Bitmap, prediction: Bitmap, confidence: npt.NDArray[np.float32] | None) -> ImageCounts:
-        return ImageCounts(
+    def measure(
+        row: Row, label: Bitmap, prediction: Bitmap, confidence: npt.NDArray[np.float32] | None
+    ) -> tuple[ImageCounts, bytes]:
+        counts = ImageCounts(
             describe(row, label),
             sparse(confusion(label, prediction, number)),
             boundary_areas(label, prediction, number, width=boundary),
             calibration(label, prediction, confidence) if confidence is not None else np.zeros((3, BINS)),
             safety.image(label, prediction) if safety is not None else None,
         )
+        return counts, b"" if folder is None else encode_semantic(smaller(prediction))
 
-    images = list(measured(segmenter, rows, labels, measure, confidence=True, progress=progress))
+    images: list[ImageCounts] = []
+    for counts, small in measured(segmenter, rows, labels, measure, confidence=True, progress=progress):
+        if folder is not None:  # written as it comes: memory must not grow with every image
+            store.write_bytes(prediction_file(folder, len(images)), small)
+        images.append(counts)
     return together(images, number)
 
 

@@ -1,5 +1,7 @@
 """`report`: an evaluation, what it is compared with and how the model came about, as one HTML file for people."""
 
+import contextlib
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
@@ -8,21 +10,25 @@ from typing import Any
 
 from labelsync import store
 from labelsync.dataset.source import DatasetFiles, find_dataset
-from labelsync.errors import OutputExists
+from labelsync.errors import DatasetError, OptionError, OutputExists
 from labelsync.evaluation import sections
-from labelsync.evaluation.cases import DANGEROUS, UNSCORED, WRONG, worst_cases
-from labelsync.evaluation.compare import Side, compare, gate_figures, read_side
+from labelsync.evaluation.cases import DANGEROUS, UNSCORED, WRONG, Turn, turned, worst_cases
+from labelsync.evaluation.changes import rows_of, seen
+from labelsync.evaluation.compare import compare, gate_figures
 from labelsync.evaluation.course import Course, course_files, read_course, require_run
 from labelsync.evaluation.folder import figures_of, read_evaluation, read_record
 from labelsync.evaluation.gates import check_gates, read_gates, require_gates
 from labelsync.evaluation.latency import Export, read_export
 from labelsync.evaluation.page import key_of, render
+from labelsync.evaluation.side import Side, read_side
+from labelsync.labels import LabelMap
 from labelsync.records.results import EvaluateRecord, ReportRecord
 from labelsync.records.scores import CompareRecord
 from labelsync.store import Manifest
 
 _OPEN = 6  # worst images that are shown at once
 _LISTED = 20  # images that changed sides
+_TURNED = 6  # of them that are shown, of each kind
 _VERSIONS = ("labelsync", "torch", "transformers", "datasets", "matplotlib")
 
 
@@ -49,7 +55,8 @@ def report(
         baseline: an evaluation folder that it is compared with, as `compare` does: the change of each figure.
         on_common: compare what both evaluations share; see `compare`.
         run: the folder that `train` left: learning curves, and pictures of each evaluation during training.
-        dataset: the dataset folder or Hub id: class balance of all splits, and where its samples went.
+        dataset: the dataset folder or Hub id: class balance of all splits, where its samples went, and the images that
+            fail now or fail no more, as far as they are not among the worst of either evaluation.
         export: the JSON record of an export to a robot's format, for its latency.
         gate: thresholds as "mean_iou >= 0.55", or against a baseline "delta.mean_iou >= -0.01".
         gates: a TOML file with more of them, gates = ["mean_iou >= 0.55", ..].
@@ -132,11 +139,11 @@ def _sources(
 
 def _key(made: Sources) -> str:
     """Over all that the page depends on, pictures that may have been thrown away among it."""
-    worst, dataset = made.side.folder / "worst", made.dataset
+    dataset = made.dataset
     return store.digest_of(
         {
             "evaluation": [made.manifest.digest, made.manifest.created],
-            "pictures": sorted(p.relative_to(worst).as_posix() for p in worst.rglob("*") if p.is_file()),
+            "pictures": [_pictures(side) for side in (made.side, made.baseline) if side],
             "gates": [[gate.gate, gate.value] for gate in made.record.gates],
             "baseline": store.read_manifest(made.baseline.folder, "evaluate").digest if made.baseline else "",
             "left out": {what: list(names) for what, names in made.compared.left_out.items()} if made.compared else {},
@@ -146,6 +153,12 @@ def _key(made: Sources) -> str:
             "versions": _versions(),
         }
     )
+
+
+def _pictures(side: Side) -> list[str]:
+    folders = [side.folder / name for name in ("worst", "predictions")]
+    files = (path for folder in folders for path in folder.rglob("*") if path.is_file())
+    return sorted(path.relative_to(side.folder).as_posix() for path in files)
 
 
 def _head(path: Path) -> str:
@@ -174,6 +187,7 @@ def _context(made: Sources) -> dict[str, Any]:
     groups = made.side.groups if made.side.settings["groups"] else None
     classes = sections.class_rows(record, labels, tally, compared)
     cases = worst_cases(made.side.folder, tally, labels, groups)
+    turns = _turns(made, labels)
     old = made.baseline.tally.mean_iou if made.baseline else ()
     whole = made.dataset.manifest.summary.get("pixel_shares", {}) if made.dataset else {}
     return {
@@ -198,6 +212,8 @@ def _context(made: Sources) -> dict[str, Any]:
         "cases": cases,
         "open_cases": _OPEN,
         "most_changes": _LISTED,
+        "turns": turns,
+        "turn_of": {turn.change.uuid: turn.number for listed in turns for turn in listed},
         "case_of": {case.uuid: case.rank for case in cases},
         "case_named": {case.name: case.rank for case in cases},
         "error_colors": {"wrong": WRONG, "dangerous": DANGEROUS, "unscored": UNSCORED},
@@ -209,6 +225,24 @@ def _context(made: Sources) -> dict[str, Any]:
         "notes": _notes(made, course),
         "versions": {name: known for name, known in _versions().items() if known},
     }
+
+
+def _turns(made: Sources, labels: LabelMap) -> tuple[tuple[Turn, ...], ...]:
+    """Images that fail now, and those that fail no more, as far as there is something to see."""
+    if made.compared is None or made.baseline is None:
+        return (), ()
+    rows = None
+    if made.dataset is not None:
+        with contextlib.suppress(DatasetError, OptionError):  # of plain bitmaps, or of a round that is gone
+            rows = rows_of(made.dataset.name, made.side, made.baseline)
+    listed = (made.compared.newly_failed[:_TURNED], made.compared.newly_fixed[:_TURNED])
+    numbers = itertools.count(1)
+    return tuple(
+        tuple(
+            turned(next(numbers), change, found, labels) for change, found in seen(some, made.side, made.baseline, rows)
+        )
+        for some in listed
+    )
 
 
 def _title(made: Sources) -> str:

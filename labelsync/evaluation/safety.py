@@ -15,7 +15,8 @@ near field, a trapezoid in front of the robot. With n(a, b) = pixels labelled as
                            counted in things, as in component-wise evaluation of obstacle segmentation (Chan et al.,
                            SegmentMeIfYouCan, NeurIPS Datasets 2021), so that a far pedestrian weighs as much as a bus.
                            .small, .medium, .large are COCO's sizes (below 32^2, below 96^2 pixels, above; Lin et al.,
-                           ECCV 2014), missed.CLASS are those of a class; near: those that reach into the near field.
+                           ECCV 2014), missed.CLASS are those of a class; near: those that reach into the near field, by
+                           size and class too.
 
     free path            = rows of the middle third of the near field, from the image's lower edge up, until the first
                            row that is not free. A row is free if at least 95 % of its labelled pixels are walkable and
@@ -130,8 +131,8 @@ def safety_ratios(tally: Tally, groups: Groups, names: Sequence[str]) -> dict[st
         found[f"{prefix}missed_obstacles"] = counted(where)
         for size, which in _sized(pixels).items():
             found[f"{prefix}missed_obstacles.{size}"] = counted(where & which)
-    for i in groups.ids("obstacle", names):
-        found[f"missed.{names[i - 1]}"] = counted(number == i)
+        for i in groups.ids("obstacle", names):
+            found[f"{prefix}missed.{names[i - 1]}"] = counted(where & (number == i))
     claimed, true, height = tally.arrays["path"].T.astype(np.float64)
     excess = ratio(np.maximum(claimed - true, 0), height)
     found["mean_false_free_path"] = np.stack([np.nan_to_num(excess), (height > 0).astype(np.float64)], 1)
@@ -157,6 +158,8 @@ def safety_scores(
         figures={name: figures[name] for name in ratios} | {"false_free_path": longest},
         sizes={size: _obstacles(ratios[f"missed_obstacles.{size}"]) for size in SIZES},
         classes={name: _obstacles(ratios[f"missed.{name}"]) for name in groups.obstacle},
+        near_sizes={size: _obstacles(ratios[f"near.missed_obstacles.{size}"]) for size in SIZES},
+        near_classes={name: _obstacles(ratios[f"near.missed.{name}"]) for name in groups.obstacle},
         false_free_path_image=image,
         groups={group: getattr(groups, group) for group in (*GROUPS, "curb")},
     )

@@ -65,8 +65,7 @@ class Describer:
         sample = Sample(row.uuid, row.name, None, metadata=metadata, sequence=sequence)
         group = groups_of([sample], self._rule)[row.uuid]
         slices = {
-            short(by): group if by == "group" else plain(metadata.get(by.removeprefix(_PREFIX))) or ABSENT
-            for by in self._by
+            short(by): group if by == "group" else value_of(metadata.get(by.removeprefix(_PREFIX))) for by in self._by
         }
         return ImageFacts(row.name, row.uuid, label_digest(label), group, slices)
 
@@ -82,8 +81,22 @@ class Describer:
 
 
 def short(by: str) -> str:
-    """The name of a slicing in gates and records: metadata.weather -> weather."""
-    return by.removeprefix(_PREFIX)
+    """The name of a slicing in gates and records: metadata.weather -> weather.
+
+    A metadata key "group" keeps its prefix, for "group" is the slicing by the groups of the splits.
+    """
+    return by if by == f"{_PREFIX}group" else by.removeprefix(_PREFIX)
+
+
+def value_of(value: object) -> str:
+    """The name of a slice: a metadata value as text, `ABSENT` for none.
+
+    A text that reads "(none)" itself is put in quotes, and one in quotes in more of them: no two values are one slice.
+    """
+    text = plain(value)
+    if text is None:
+        return ABSENT
+    return f'"{text}"' if text.strip('"') == ABSENT else text
 
 
 def slice_scores(tally: Tally, figures: Figures, *, resamples: int) -> dict[str, dict[str, SliceScores]]:

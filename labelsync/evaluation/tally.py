@@ -1,6 +1,6 @@
 """What an evaluation keeps of every image: counts, from which any score of any set of images can be had again.
 
-images.jsonl has a line per image, counts.npz the arrays (`numpy.load` reads them):
+images.jsonl has a line per image with its own scores, counts.npz the arrays (`numpy.load` reads them):
 
     confusion    (n, 4) int64    rows image, label, prediction, pixels: the cells of every image that are not 0
     boundary     (N, 3, K) int64 band pixels per class: in both, of the prediction, of the label
@@ -31,6 +31,7 @@ import numpy.typing as npt
 
 from labelsync import store
 from labelsync.errors import DatasetError
+from labelsync.evaluation.calibration import calibration_error
 from labelsync.evaluation.confusion import Counts
 from labelsync.evaluation.scores import score_arrays
 
@@ -157,7 +158,8 @@ def label_digest(label: Array) -> str:
 
 def write_tally(folder: Path, tally: Tally) -> None:
     """images.jsonl and counts.npz."""
-    found = score_arrays(tally.areas)
+    found, border = score_arrays(tally.areas), score_arrays(tally.arrays["boundary"])
+    calibration = calibration_error(tally.arrays["calibration"])
     lines = [
         {
             "name": image.name,
@@ -168,10 +170,18 @@ def write_tally(folder: Path, tally: Tally) -> None:
             "pixels": int(areas[2].sum()),
             "mean_iou": _known(float(mean_iou)),
             "overall_accuracy": _known(float(accuracy)),
+            "mean_boundary_iou": _known(float(boundary_iou)),
+            "expected_calibration_error": _known(float(error)),
             "areas": {str(i): column.tolist() for i, column in enumerate(areas.T, 1) if column.any()},
         }
-        for image, areas, mean_iou, accuracy in zip(
-            tally.images, tally.areas, found.mean_iou, found.overall_accuracy, strict=True
+        for image, areas, mean_iou, accuracy, boundary_iou, error in zip(
+            tally.images,
+            tally.areas,
+            found.mean_iou,
+            found.overall_accuracy,
+            border.mean_iou,
+            calibration,
+            strict=True,
         )
     ]
     text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)

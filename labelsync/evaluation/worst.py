@@ -6,19 +6,17 @@ worst/parts/01-<name>.label.png       `report` draws them from; label and predic
 worst/parts/01-<name>.prediction.png  same size
 """
 
-import io
 import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
 from labelsync import store
+from labelsync.evaluation.small import Bitmap, small_jpeg, smaller
 from labelsync.evaluation.tally import Tally
 from labelsync.labels import LabelMap
 from labelsync.pixels.image import decode_image, encode_png
@@ -31,9 +29,6 @@ if TYPE_CHECKING:  # `compare` names pictures too, and needs no torch
 
 WORST = 6
 PARTS = 20
-SIDE = 640
-
-Bitmap = npt.NDArray[Any]
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,7 +90,7 @@ def _stems(tally: Tally, number: int) -> dict[int, str]:
     """Number of the image -> "01-<name>", for the worst."""
     names = [image.name for image in tally.images]
     ranked = worst_first(names, tally.mean_iou)[:number]
-    return {i: f"{rank:02d}-{_file_name(names[i])}" for rank, i in enumerate(ranked, 1)}
+    return {i: f"{rank:02d}-{file_name(names[i])}" for rank, i in enumerate(ranked, 1)}
 
 
 def _side_by_side(titles: tuple[str, str, str], image: RGB, label: Bitmap, prediction: Bitmap, labels: LabelMap) -> RGB:
@@ -106,25 +101,11 @@ def _side_by_side(titles: tuple[str, str, str], image: RGB, label: Bitmap, predi
 
 
 def _write_parts(stem: Path, image: RGB, label: Bitmap, prediction: Bitmap) -> None:
-    height, width = label.shape
-    scale = min(1.0, SIDE / max(height, width))
-    small = (max(1, round(height * scale)), max(1, round(width * scale)))
-    file = io.BytesIO()
-    Image.fromarray(image).resize(small[::-1], Image.Resampling.BICUBIC).save(file, "JPEG", quality=80)
-    bitmaps = (encode_semantic(nearest(bitmap, small)) for bitmap in (label, prediction))
-    for end, data in zip(_ENDS, (file.getvalue(), *bitmaps), strict=True):
+    bitmaps = (encode_semantic(smaller(bitmap)) for bitmap in (label, prediction))
+    for end, data in zip(_ENDS, (small_jpeg(image), *bitmaps), strict=True):
         store.write_bytes(stem.with_name(stem.name + end), data)
 
 
-def nearest(bitmap: Bitmap, size_hw: tuple[int, int]) -> Bitmap:
-    """A bitmap at another size; each pixel has the class in the middle of what it covers."""
-    rows, columns = (
-        ((np.arange(new) + 0.5) * old / new).astype(np.intp) for new, old in zip(size_hw, bitmap.shape, strict=True)
-    )
-    chosen: Bitmap = bitmap[rows[:, None], columns]
-    return chosen
-
-
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """A sample's name as a file name: it may hold slashes, or be ../../x.jpg."""
     return re.sub(r"[^\w.-]+", "_", Path(name).stem).strip(".")[:80] or "image"

@@ -105,7 +105,7 @@ def _results(scores: Mapping[str, Any]) -> list[EvalResult]:
             dataset_type=dataset,
             dataset_name=dataset,
             dataset_revision=scores.get("dataset_revision") or None,
-            dataset_split=scores["split"],
+            dataset_split=scores["split"].partition("@")[0],  # the revision stands beside it
             metric_type=metric,
             metric_name=title,
             metric_value=round(value, 6),

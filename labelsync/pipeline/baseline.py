@@ -24,7 +24,10 @@ def evaluate_model(round: Round) -> StageRun:
     """The stage `evaluate`."""
     out, given = round.folder / "evaluation", round.config.evaluate
     digests = [store.read_manifest(round.folder / f, s).digest for f, s in (("model", "train"), ("dataset", "convert"))]
-    key = store.digest_of([*digests, given.split, list(given.by), _groups_digest(round)])
+    ways = {"flip": given.flip, "scales": list(given.scales), "window": given.window}
+    plain = {"flip": False, "scales": [1.0], "window": None}
+    stated = [] if ways == plain else [ways]  # a round of before is still the same
+    key = store.digest_of([*digests, given.split, list(given.by), _groups_digest(round), *stated])
     if same := same_as_before(round, "evaluate", key, out, "evaluate"):
         return same
     record = _evaluated(round, round.folder / "model", out, overwrite=True)
@@ -133,6 +136,9 @@ def _evaluated(
         split=given.split,
         batch_size=given.batch_size,
         by=given.by,
+        flip=given.flip,
+        scales=given.scales,
+        window=given.window,
         groups=None if given.groups is None else round.config.located(given.groups),
         out=out,
         **options,

@@ -89,6 +89,9 @@ class Evaluate:
     batch_size: int = 8
     by: tuple[str, ...] = ()
     groups: str | None = None
+    flip: bool = False
+    scales: tuple[float, ...] = (1.0,)
+    window: str | None = None
 
 
 @dataclass(frozen=True)

@@ -41,8 +41,9 @@ class Obstacles:
 class SafetyScores:
     """What the errors mean for a robot on the sidewalk; see `labelsync.evaluation.safety` for every formula.
 
-    `figures` by name; `sizes` and `classes` = obstacles by size and class; `false_free_path_image` = the image with the
-    longest path that is claimed and not there; `groups` = group -> its classes.
+    `figures` by name; `sizes` and `classes` = obstacles by size and class, `near_sizes` and `near_classes` = those of
+    them that reach into the near field; `false_free_path_image` = the image with the longest path that is claimed and
+    not there; `groups` = group -> its classes.
     """
 
     figures: Figures
@@ -50,6 +51,8 @@ class SafetyScores:
     classes: dict[str, Obstacles]
     false_free_path_image: str
     groups: dict[str, tuple[str, ...]]
+    near_sizes: dict[str, Obstacles] = field(default_factory=dict)
+    near_classes: dict[str, Obstacles] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,8 @@ class Delta:
 
 @dataclass(frozen=True)
 class ImageChange:
-    """An image that crossed the line; `picture` is a file below the new evaluation folder, "" if it has none."""
+    """An image that crossed the line; `picture` is a file below the folder that `compare` left, or without one below
+    the new evaluation folder; "" if it has none."""
 
     name: str
     uuid: str
@@ -81,7 +85,8 @@ class CompareRecord:
     `figures` = name -> delta, `slices` = slicing -> value -> name -> delta; `newly_failed` = images whose mean IoU was
     at least `fail_below` and is below now, worst first, `newly_fixed` the other way round; `left_out` = what only one
     side has, with `--on-common`; `resampled` says what the intervals draw from; `seen` = "new" and "baseline" ->
-    how images were looked at (`--flip` and so on), where that differs: then a delta is not of the models alone.
+    how images were looked at (`--flip` and so on), where that differs: then a delta is not of the models alone;
+    `path` = the folder with pictures of the images, "" if none was asked for.
     """
 
     new: str
@@ -97,3 +102,4 @@ class CompareRecord:
     resampled: str
     gates: tuple[GateResult, ...] = ()
     seen: dict[str, str] = field(default_factory=dict)
+    path: str = ""
