@@ -178,7 +178,7 @@ def test_no_command_shows_the_commands_in_the_order_of_a_round(cli):
     shown = cli(code=2).output
     verbs = [line.split()[0] for line in shown.partition("Commands:")[2].splitlines() if line.strip()]
     order = "create add-images create-release pull diff convert check push verify show-recipe train"
-    order += " evaluate compare report predict export prelabel init run status promote rollback cache demo"
+    order += " evaluate compare report predict export select prelabel init run status promote rollback cache demo"
     assert " ".join(verbs) == order
     assert all(len(cli(verb, "--help").stdout.splitlines()) > 5 for verb in verbs)
     assert "..." not in shown.partition("Commands:")[2], "a command's one line is cut off"

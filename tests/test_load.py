@@ -135,9 +135,11 @@ def test_rows_are_read_in_threads_that_share_no_reader(made: Path, monkeypatch: 
     rows = labelsync.load(made).splits["train"]
     expected, got = list(rows), dict[int, list[Row]]()
     users: dict[int, set[int]] = {}
+    readers: list[Any] = []  # kept, so that no two have one id
     original = pq.ParquetFile.read_row_group
 
     def noted(self: Any, *args: Any, **kwargs: Any) -> Any:
+        readers.append(self)
         users.setdefault(id(self), set()).add(threading.get_ident())
         return original(self, *args, **kwargs)
 

@@ -81,11 +81,7 @@ def prelabel(
         SamplesFailed: of some samples; all others are done, and the ledger says which and why.
     """
     if undo is not None:
-        for flag, value in (("--limit", limit), ("--out", out)):
-            if value is not None:
-                raise OptionError(
-                    f"{flag} says nothing to --undo, which takes a whole record back", hint="leave it out"
-                )
+        _refuse_beside_undo(limit=limit, out=out)
         other = labelset if labelset != GROUND_TRUTH else ""
         return undo_prelabels(undo, model=str(model), dataset=dataset, labelset=other, dry_run=dry_run)
     _check(model, dataset, limit=limit, min_size=min_size)
@@ -131,6 +127,12 @@ def prelabel(
     )
     _refuse_losses(ledger, record)
     return record
+
+
+def _refuse_beside_undo(*, limit: int | None, out: str | Path | None) -> None:
+    for flag, value in (("--limit", limit), ("--out", out)):
+        if value is not None:
+            raise OptionError(f"{flag} says nothing to --undo, which takes a whole record back", hint="leave it out")
 
 
 def _run(
