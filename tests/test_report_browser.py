@@ -18,6 +18,8 @@ CHROMIUM = next(
     (path for name in ("chromium", "chromium-browser", "google-chrome") if (path := shutil.which(name))), ""
 )
 
+# A browser is no Python package, so tox alone cannot bring it. `.ci/run` installs it, and under CI=true these tests run
+# and fail without one; only by hand, where there is none, are they skipped.
 pytestmark = pytest.mark.skipif(
     not CHROMIUM and not os.environ.get("CI"), reason="no Chromium here: apt-get install chromium"
 )

@@ -350,6 +350,7 @@ def test_a_second_run_on_one_folder_is_refused_at_once(tmp_path):
     finish(tmp_path / "out", overwrite=True)  # free again
 
 
+# Tests may run as root, who may write everywhere else: no folder with other rights would do.
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc, where not even root may make a file, is Linux's")
 def test_a_place_that_takes_no_files_is_not_taken_for_a_second_run():
     with (

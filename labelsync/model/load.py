@@ -172,7 +172,8 @@ def pick_device(device: str | None) -> torch.device:
     try:
         chosen = torch.device(device)
         torch.empty(1, device=chosen)
-    except (RuntimeError, AssertionError, NotImplementedError) as e:  # no such name, no CUDA in this torch, no kernels
+    # What torch raises, in turn: no device of that name, built without CUDA, a device it has no kernels for ("meta").
+    except (RuntimeError, AssertionError, NotImplementedError) as e:
         raise OptionError(f"device {device!r} cannot be used ({_line(e)})", hint="try --device cpu") from None
     return chosen
 
