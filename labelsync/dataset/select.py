@@ -4,12 +4,13 @@ import re
 from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from functools import lru_cache
+from pathlib import PurePosixPath
 
 from labelsync.dataset.metadata import why_not
 from labelsync.dataset.sample import File, LabelledSample
 from labelsync.records.release import LedgerRow, Sample
-from labelsync.release.folder import ReleaseFolder, file_stem
+from labelsync.release.folder import BITMAPS, IMAGES, ReleaseFolder, file_stem
 
 
 @dataclass(frozen=True)
@@ -70,29 +71,36 @@ def _left_out(sample: Sample, pulled: LedgerRow, status: Collection[str]) -> Led
 
 
 def _labelled(sample: Sample, folder: ReleaseFolder, line_width: float) -> LabelledSample | LedgerRow:
-    image, bitmap, label = folder.image(sample), folder.bitmap(sample), sample.label
-    if label is None or image is None or (bitmap is None and label.bitmap_url is not None):
-        what = "image" if image is None else "bitmap"
+    stem, label = file_stem(sample.uuid), sample.label
+    image, bitmap = folder.name(IMAGES, stem), folder.name(BITMAPS, stem)
+    if label is None or not image or (not bitmap and label.bitmap_url is not None):
+        what = "bitmap" if image else "image"
         status = label.status if label else ""
         return LedgerRow(sample.uuid, sample.name, "failed", f"its {what} is not in the release folder", status)
     return LabelledSample(
         uuid=sample.uuid,
         name=sample.name,
         status=label.status,
-        stem=file_stem(sample.uuid),
+        stem=stem,
         image=_file(image, folder, sample.image_url),
-        bitmap=None if bitmap is None else _file(bitmap, folder, label.bitmap_url),
-        annotations=tuple((a.id, a.category_id) for a in label.annotations),
+        bitmap=_file(bitmap, folder, label.bitmap_url) if bitmap else None,
+        annotations=tuple([_pair(a.id, a.category_id) for a in label.annotations]),
         dataset=folder.release.dataset,
         shapes=label.shapes,
         line_width=line_width if label.shapes else 0.0,
     )
 
 
-def _file(path: Path, folder: ReleaseFolder, url: str | None) -> File:
-    entry = folder.manifest.files[path.relative_to(folder.path).as_posix()]
+@lru_cache(maxsize=1 << 14)
+def _pair(annotation: int, category: int) -> tuple[int, int]:
+    """The same one whenever it is the same: a release has few, each a thousand times."""
+    return annotation, category
+
+
+def _file(name: str, folder: ReleaseFolder, url: str | None) -> File:
+    entry = folder.manifest.files[name]
     at = url if url is not None and url.startswith(("http://", "https://")) else ""
-    return File(str(path.absolute()), entry.sha256, entry.size, at)
+    return File(f"{folder.root}/{name}", entry.sha256, entry.size, at)
 
 
 def file_names(samples: Sequence[LabelledSample]) -> dict[str, str]:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_CANONICAL = json.JSONEncoder(sort_keys=True, separators=(",", ":"))
+
 
 def to_json(record: object, *, indent: int | None = 2) -> str:
     """Any record as JSON text; a NaN is null, a path its string."""
@@ -21,7 +23,7 @@ def to_json(record: object, *, indent: int | None = 2) -> str:
 
 def canonical(value: Any) -> str:
     """Plain data (dicts, lists, numbers, strings) as one line of ASCII JSON, independent of key order."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return _CANONICAL.encode(value)
 
 
 def from_json(cls: type[T], text: str | bytes, *, where: str = "record") -> T:

@@ -190,14 +190,14 @@ def _fetch_one(asset: Asset, cache: AssetCache, ways: _Ways) -> Fetched:
         return _read_local(asset.location, asset.kind)
     data = ways.fetch(asset, asset.location)
     added = cache.add(asset.location, data)
-    return Fetched(added.path, extension_of(data[:16]), "network", len(data), added.entry)
+    return Fetched(added.path, extension_of(added.head), "network", len(data), added.entry)
 
 
 def _cached(asset: Asset, cache: AssetCache) -> Fetched | None:
     known = None if isinstance(asset.location, Path) else cache.find(asset.location)
     if known is None:
         return None
-    extension = extension_of(_head_of(known.path))
+    extension = extension_of(known.head)
     if asset.kind == "bitmap" and extension != "png":  # it was checked as an image once
         return None
     return Fetched(known.path, extension, "cache", entry=known.entry)
@@ -212,9 +212,3 @@ def _read_local(path: Path, kind: Kind) -> Fetched:
     except OSError as e:
         raise AssetError(f"{path.name}: {e.strerror}") from None
     return Fetched(path, extension_of(data[:16]), "folder")
-
-
-def _head_of(path: Path) -> bytes:
-    """The first 16 bytes of a file."""
-    with path.open("rb", buffering=0) as f:
-        return f.read(16)

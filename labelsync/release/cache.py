@@ -27,12 +27,16 @@ def default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "labelsync"
 
 
+HEAD = 16  # bytes, which tell every image format
+
+
 @dataclass(frozen=True)
 class Cached:
-    """A file of the cache, and the digest and size of its content."""
+    """A file of the cache, the digest and size of its content, and its first bytes."""
 
     path: Path
     entry: FileEntry
+    head: bytes
 
 
 @dataclass(frozen=True)
@@ -46,20 +50,22 @@ class AssetCache:
 
         Its content is taken for what it was while its size and time are; whatever was written since is hashed.
         """
-        entry = self._entry(url)
+        entry = self._entry(url)  # texts, not Paths: a second round asks for every file of the first
         try:
-            known = json.loads(entry.read_bytes())
+            with open(entry, "rb", buffering=0) as f:  # noqa: PTH123 - see above
+                known = json.loads(f.read())
             blob = self._object(known["sha256"])
-            there = blob.stat()
+            there = os.stat(blob)  # noqa: PTH116
             if there.st_size != known["size"]:
                 return None
-            if there.st_mtime_ns != known.get("written") and sha256_file(blob) != known["sha256"]:
+            if there.st_mtime_ns != known.get("written") and sha256_file(Path(blob)) != known["sha256"]:
                 return None
+            head = bytes.fromhex(known["head"]) if "head" in known else _head_of(blob)  # earlier ones kept none
         except (ValueError, KeyError, TypeError, OSError):  # not what `add` writes, or gone: as good as not there
             return None
         with suppress(OSError):  # a cache that is only read is as good
             os.utime(entry)  # when it was last of use
-        return Cached(blob, FileEntry(known["sha256"], known["size"]))
+        return Cached(Path(blob), FileEntry(known["sha256"], known["size"]), head)
 
     @contextmanager
     def in_use(self) -> Iterator[None]:
@@ -85,7 +91,7 @@ class AssetCache:
     def add(self, url: str, data: bytes) -> Cached:
         """Keep checked bytes under their URL; equal bytes of other URLs are stored once."""
         digest = sha256(data)
-        blob = self._object(digest)
+        blob = Path(self._object(digest))
         if not blob.is_file() or sha256_file(blob) != digest:
             write_bytes(blob, data)
             blob.chmod(0o444)  # release folders hard-link it: an edit there must not change it for all rounds
@@ -93,14 +99,20 @@ class AssetCache:
             "url": shown(url),  # a query we do not know may hold a secret
             "sha256": digest,
             "size": len(data),
+            "head": data[:HEAD].hex(),
             "written": blob.stat().st_mtime_ns,
         }
-        write_text(self._entry(url), json.dumps(entry, indent=1) + "\n")
-        return Cached(blob, FileEntry(digest, len(data)))
+        write_text(Path(self._entry(url)), json.dumps(entry, indent=1) + "\n")
+        return Cached(blob, FileEntry(digest, len(data)), data[:HEAD])
 
-    def _entry(self, url: str) -> Path:
+    def _entry(self, url: str) -> str:
         key = sha256(asset_key(url).encode())
-        return self.root / f"{URLS}/{key[:2]}/{key}.json"
+        return f"{self.root}/{URLS}/{key[:2]}/{key}.json"
 
-    def _object(self, digest: str) -> Path:
-        return self.root / f"{OBJECTS}/{digest[:2]}/{digest}"
+    def _object(self, digest: str) -> str:
+        return f"{self.root}/{OBJECTS}/{digest[:2]}/{digest}"
+
+
+def _head_of(path: str) -> bytes:
+    with open(path, "rb", buffering=0) as f:  # noqa: PTH123 - as above
+        return f.read(HEAD)

@@ -7,6 +7,7 @@ release one per frame of its image-segmentation sensors. What cannot be used kee
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 from labelsync.pixels.shapes import KINDS
@@ -235,11 +236,19 @@ def _annotations(attributes: Any, task_type: str) -> tuple[Annotation, ...] | No
         return None
     if not isinstance(listed, list):
         raise _UnusableError("its annotations are not a list")
-    return tuple(_annotation(a, i, SHAPES.get(task_type)) for i, a in enumerate(listed, 1))
+    shape = SHAPES.get(task_type)
+    return tuple([_annotation(a, i, shape) for i, a in enumerate(listed, 1)])
+
+
+_in_bitmap = lru_cache(maxsize=1 << 14)(Annotation)  # (id, category): a release has few pairs, each a thousand times
 
 
 def _annotation(entry: Any, position: int, shape: str | None) -> Annotation:
     """One annotation; `shape` = its type where it says none, None where bitmaps tell its pixels."""
+    if shape is None and type(entry) is dict:
+        found, category = entry.get("id"), entry.get("category_id")
+        if type(found) is int and type(category) is int:  # nearly always, and there are dozens in every label
+            return _in_bitmap(found, category)
     if not isinstance(entry, dict):
         raise _UnusableError(f"its annotation {position} is not an object")
     found = integer(entry.get("id", entry.get("track_id")))  # the newest API calls it track_id

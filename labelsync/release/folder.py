@@ -19,7 +19,7 @@ from typing import Any
 from labelsync.errors import ReleaseError, ReleaseFormatError
 from labelsync.records.release import Ledger, Release, Sample
 from labelsync.records.text import canonical, from_json
-from labelsync.release.parse import load_document, release_of
+from labelsync.release.parse import load_document, release_of, uncollected
 from labelsync.release.urls import asset_key
 from labelsync.store import Manifest, read_manifest, sha256
 
@@ -43,17 +43,27 @@ class ReleaseFolder:
 
     def image(self, sample: Sample) -> Path | None:
         """The image file of a sample, None if it was not pulled."""
-        return self._files.get((IMAGES, file_stem(sample.uuid)))
+        name = self.name(IMAGES, file_stem(sample.uuid))
+        return self.path / name if name else None
 
     def bitmap(self, sample: Sample) -> Path | None:
         """The instance bitmap of a sample, None if it was not pulled or nothing was drawn."""
-        return self._files.get((BITMAPS, file_stem(sample.uuid)))
+        name = self.name(BITMAPS, file_stem(sample.uuid))
+        return self.path / name if name else None
+
+    def name(self, part: str, stem: str) -> str:
+        """The file of a stem in IMAGES or BITMAPS as the manifest lists it, "" if it does not: a stray one is none."""
+        return self._names.get(f"{part}/{stem}", "")
 
     @cached_property
-    def _files(self) -> dict[tuple[str, str], Path]:
-        """(folder, stem) -> file, as the manifest lists them: a stray file is no sample's."""
-        parts = {name: name.split("/") for name in self.manifest.files}
-        return {(p[0], p[1].rpartition(".")[0]): self.path / name for name, p in parts.items() if len(p) == 2}
+    def root(self) -> str:
+        """The folder's absolute path."""
+        return str(self.path.absolute())
+
+    @cached_property
+    def _names(self) -> dict[str, str]:
+        """Names without their extension -> names."""
+        return {name.rpartition(".")[0]: name for name in self.manifest.files if name.count("/") == 1}
 
 
 def open_release(path: str | Path) -> ReleaseFolder:
@@ -71,10 +81,12 @@ def open_release(path: str | Path) -> ReleaseFolder:
         ledger = from_json(Ledger, (folder / LEDGER).read_bytes(), where=str(folder / LEDGER))
     except FileNotFoundError as e:
         raise ReleaseError(f"{e.filename} is gone", hint="pull the release again") from None
-    document = load_document(data, where=str(where))
-    if release_digest(document, where=str(where)) != manifest.inputs["release"]:
-        raise ReleaseError(f"{where} was changed after the pull", hint="pull the release again")
-    release = release_of(document, where=str(where), labelset=manifest.settings["labelset"])
+    with uncollected():
+        document = load_document(data, where=str(where))
+        if release_digest(document, where=str(where)) != manifest.inputs["release"]:
+            raise ReleaseError(f"{where} was changed after the pull", hint="pull the release again")
+        release = release_of(document, where=str(where), labelset=manifest.settings["labelset"])
+        del document
     ledger.require_complete(release.samples)
     return ReleaseFolder(folder, release, ledger, manifest)
 
@@ -89,7 +101,8 @@ def file_stem(uuid: str) -> str:
 
 # A string value of canonical JSON that is an http(s) URL. A quote inside a string has a backslash before it, so one
 # after ":", "," or "[" begins or ends a string, and "http" never follows one that ends it; a key has a colon behind it.
-_URL = re.compile(r'(?<=[:,\[])"https?://(?:[^"\\]|\\.)*"(?!:)')
+# It begins with the letters themselves, for which `re` can search fast.
+_URL = re.compile(r'"http(?<=[:,\[]"http)s?://[^"\\]*(?:\\.[^"\\]*)*"(?!:)')
 
 
 def release_digest(document: dict[str, Any], *, where: str) -> str:
@@ -108,7 +121,10 @@ def release_digest(document: dict[str, Any], *, where: str) -> str:
 
 def _unsigned(quoted: re.Match[str]) -> str:
     """A URL as it stands in JSON, without its signature."""
+    text = quoted[0]
     try:
-        return json.dumps(asset_key(json.loads(quoted[0])))
+        if "\\" not in text:  # then it means what it says, and so does its key, which is a part of it
+            return f'"{asset_key(text[1:-1])}"'
+        return json.dumps(asset_key(json.loads(text)))
     except ValueError:  # no URL after all
         return quoted[0]

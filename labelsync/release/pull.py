@@ -14,7 +14,7 @@ from labelsync.records.text import to_json
 from labelsync.release.assets import Asset, Fetched, fetch_assets
 from labelsync.release.cache import AssetCache
 from labelsync.release.folder import BITMAPS, IMAGES, LEDGER, RELEASE, file_stem, release_digest
-from labelsync.release.parse import check_status, default_name, load_document, release_of
+from labelsync.release.parse import check_status, default_name, load_document, release_of, uncollected
 from labelsync.release.sources import ReleaseFile, read_source, signing
 from labelsync.store import (
     FileEntry,
@@ -117,9 +117,10 @@ def pull(
 
 def _read(file: ReleaseFile, labelset: str) -> tuple[Release, str]:
     """The release of a file, and its digest."""
-    document = load_document(file.data, where=file.where)
-    release = release_of(document, where=file.where, labelset=labelset)
-    return release, release_digest(document, where=file.where)
+    with uncollected():
+        document = load_document(file.data, where=file.where)
+        release = release_of(document, where=file.where, labelset=labelset)
+        return release, release_digest(document, where=file.where)
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _place(plan: _Plan, fetched: Mapping[Asset, Fetched], work: Path, *, again: 
     for asset in plan.assets:
         source, folder = fetched[asset], IMAGES if asset.kind == "image" else BITMAPS
         try:
-            _put(source, work / folder, stem)
+            _put(source, work, path := f"{folder}/{stem}.{source.extension}")
         except FileNotFoundError:
             got, problems = again([asset])
             if asset in problems:
@@ -219,14 +220,14 @@ def _place(plan: _Plan, fetched: Mapping[Asset, Fetched], work: Path, *, again: 
                     f"{plan.sample.name!r}: {asset.kind} {problems[asset]}", hint="pull once more"
                 ) from None
             source = got[asset]
-            _put(source, work / folder, stem)
+            _put(source, work, path := f"{folder}/{stem}.{source.extension}")
         if source.entry is not None:
-            known[f"{folder}/{stem}.{source.extension}"] = source.entry
+            known[path] = source.entry
     return known
 
 
-def _put(source: Fetched, folder: Path, stem: str) -> None:
-    target = folder / f"{stem}.{source.extension}"
+def _put(source: Fetched, work: Path, path: str) -> None:
+    target = Path(f"{work}/{path}")  # of one text: there are thousands
     if source.origin == "folder":  # a link would let an edit of the original change a finished folder
         target.parent.mkdir(exist_ok=True)
         shutil.copyfile(source.path, target)

@@ -16,7 +16,7 @@ from urllib.request import url2pathname
 from labelsync.errors import AssetError, LabelsyncError, OptionError, ReleaseNotFound, ServiceError
 from labelsync.release import cloud
 from labelsync.release.transport import FetchError, Session, fetch
-from labelsync.release.urls import shown
+from labelsync.release.urls import is_plain, shown
 
 _WEB = ("http", "https")
 _NAMED = re.compile(r"(?P<dataset>[^/@\s]+/[^/@\s]+)@(?P<release>.+)", re.DOTALL)
@@ -47,6 +47,8 @@ class ReleaseFile:
         Raises:
             AssetError: a scheme that is not fetched, a path out of the release's folder, or no such file.
         """
+        if is_plain(url):
+            return url
         try:
             scheme = urlsplit(url).scheme
             if scheme in _WEB:
