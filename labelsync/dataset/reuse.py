@@ -6,20 +6,23 @@ digests of the earlier manifest say that nothing there was damaged; where it was
 """
 
 import dataclasses
-from collections.abc import Sequence
+from bisect import bisect_right
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from labelsync.dataset.rows import Rows
+from labelsync.dataset.rows import Shard
 from labelsync.dataset.sample import File, LabelledSample
 from labelsync.dataset.source import DatasetFiles, fetch_file
 from labelsync.errors import DatasetError, LabelsyncError
 from labelsync.labels import LabelMap
-from labelsync.records.release import LedgerRow, Row
+from labelsync.records.release import LedgerRow
 from labelsync.records.text import from_json
 from labelsync.store import FileEntry, digest_of, sha256, sha256_file
 
@@ -80,23 +83,40 @@ def row_key(sample: LabelledSample, labels: LabelMap) -> str:
     Annotations count by the disk ids they are drawn as: a category may be renamed or move in the taxonomy. A field that
     this function does not know counts as it is, with the disk ids of the categories that may occur in it.
     """
-    table = labels.category_table(sample.dataset)
-    used = {category: table.get(category) for _, category in sample.annotations}
-    if None in used.values():
-        return ""
-    others = {name: _plain(getattr(sample, name)) for name in sample.__dataclass_fields__.keys() - _KNOWN}
-    value = {
-        "format": ROW_FORMAT,
-        "uuid": sample.uuid,
-        "name": sample.name,
-        "image": [sample.image.sha256, sample.extension],
-        "bitmap": None if sample.bitmap is None else sample.bitmap.sha256,
-        "classes": sorted((annotation, used[category]) for annotation, category in sample.annotations),
-        "dtype": np.dtype(labels.dtype).name,
-        "background": labels.background_id,
-        "others": [others, sorted(used.items())] if any(others.values()) else None,
-    }
-    return digest_of(value)[:_KEY]
+    return row_keys([sample], labels)[0]
+
+
+def row_keys(samples: Iterable[LabelledSample], labels: LabelMap) -> tuple[str, ...]:
+    """`row_key` of each."""
+    dtype, background = np.dtype(labels.dtype).name, labels.background_id
+    table_of = cache(labels.category_table)
+
+    def key(sample: LabelledSample) -> str:
+        table = table_of(sample.dataset)
+        used = {category: table.get(category) for _, category in sample.annotations}
+        if None in used.values():
+            return ""
+        kind: Any = type(sample)
+        others = {name: _plain(getattr(sample, name)) for name in _unknown_fields(kind)}
+        value = {
+            "format": ROW_FORMAT,
+            "uuid": sample.uuid,
+            "name": sample.name,
+            "image": [sample.image.sha256, sample.extension],
+            "bitmap": None if sample.bitmap is None else sample.bitmap.sha256,
+            "classes": sorted([(annotation, used[category]) for annotation, category in sample.annotations]),
+            "dtype": dtype,
+            "background": background,
+            "others": [others, sorted(used.items())] if any(others.values()) else None,
+        }
+        return digest_of(value)[:_KEY]
+
+    return tuple(map(key, samples))
+
+
+@cache
+def _unknown_fields(cls: Any) -> tuple[str, ...]:
+    return tuple(sorted(cls.__dataclass_fields__.keys() - _KNOWN))
 
 
 _KNOWN = {"uuid", "name", "status", "stem", "dataset", "image", "bitmap", "annotations"}
@@ -104,10 +124,10 @@ _KNOWN = {"uuid", "name", "status", "stem", "dataset", "image", "bitmap", "annot
 
 def notes_of(row: LedgerRow) -> dict[str, Any]:
     """What a ledger row says of a conversion besides its outcome and reason."""
-    return {f.name: getattr(row, f.name) for f in dataclasses.fields(row)[_ROW_FIELDS:] if getattr(row, f.name)}
+    return {name: value for name in _NOTES if (value := getattr(row, name))}
 
 
-_ROW_FIELDS = 5  # uuid, name, outcome, reason, status
+_NOTES = tuple(f.name for f in dataclasses.fields(LedgerRow)[5:])  # behind uuid, name, outcome, reason, status
 
 
 def shard_key(keys: Sequence[str], groups: Sequence[int], schema: pa.Schema) -> str:
@@ -189,24 +209,62 @@ def old_shards(files: DatasetFiles | None) -> dict[str, OldShard]:
     }
 
 
+@dataclass(frozen=True, eq=False)
+class Kept:
+    """A row of an earlier shard where it lies: row `at` of the row group `table`, whose image and label have `size`
+    bytes."""
+
+    table: pa.Table
+    at: int
+    size: int
+    pixels: Pixels
+
+
 class KeptRows:
-    """Rows of an earlier shard by their keys. The file is read a row group at a time, each once if asked in order."""
+    """Rows of an earlier shard by their keys. The file is read a row group at a time, each once if asked in order.
 
-    def __init__(self, shard: OldShard, path: Path) -> None:
-        self._pixels = [pixels for _, _, pixels in shard.index.rows]
+    What depends on a row's key alone needs no look: no image, label, path or text becomes an object of Python.
+    """
+
+    def __init__(self, shard: OldShard, path: Path, schema: pa.Schema) -> None:
+        self._shard, self._path, self._schema = shard, path, schema
         self._at = {key: i for i, (_, key, _) in enumerate(shard.index.rows)}
-        # not mapped: every page of a large shard would count as memory of this process until the shard is done
-        self._rows = Rows(
-            [(shard.path, len(self._pixels))], columns=shard.columns, locate=lambda _: path, memory_map=False
-        )
+        self._file: Shard | None = None
+        self._group: tuple[int, pa.Table, Any, list[str]] = (-1, pa.table({}), None, [])  # what was read last
 
-    def find(self, key: str, sample: LabelledSample) -> tuple[Row, Pixels] | None:
+    def find(self, key: str, sample: LabelledSample) -> Kept | None:
         """The row of a sample, None if it is not there."""
         at = self._at.get(key)
         if at is None or not key:
             return None
         try:
-            row = self._rows[at]
-        except DatasetError:  # its digest was right a moment ago: somebody is replacing it
+            table, first, sizes, uuids = self._group_of(at)
+        except (pa.ArrowException, OSError, DatasetError):  # its digest was right a moment ago: it is being replaced
             return None
-        return (row, self._pixels[at]) if row.uuid == sample.uuid else None
+        if uuids[at - first] != sample.uuid:
+            return None
+        return Kept(table, at - first, int(sizes[at - first]), self._shard.index.rows[at][2])
+
+    def _group_of(self, at: int) -> tuple[pa.Table, int, Any, list[str]]:
+        """(row group, number of its first row, bytes of its rows, their uuids) that row `at` is in."""
+        if self._file is None:
+            # not mapped: every page of a large shard would count as memory of this process until the shard is done
+            self._file = Shard(pq.ParquetFile(self._path, memory_map=False, pre_buffer=False))
+            if self._file.count != len(self._shard.index.rows):
+                raise DatasetError(f"{self._path} has {self._file.count} rows")
+        group = bisect_right(self._file.ends, at)
+        if self._group[0] != group:
+            read = self._file.file.read_row_group(group, use_threads=False)
+            columns = [read.column(name) for name in (*self._shard.columns, "name", "uuid")]
+            table = pa.Table.from_arrays(columns, schema=self._schema).combine_chunks()
+            sizes = sum(_lengths(table.column(i)) for i in (0, 1))
+            self._group = group, table, sizes, [str(uuid) for uuid in table.column("uuid").to_pylist()]
+        return self._group[1], self._file.ends[group - 1] if group else 0, self._group[2], self._group[3]
+
+
+def _lengths(files: Any) -> Any:
+    """Bytes of each file in a column of {bytes, path} without nulls."""
+    (chunk,) = files.chunks
+    content = chunk.field("bytes")
+    offsets = np.frombuffer(content.buffers()[1], np.int32)[content.offset :][: len(chunk) + 1]
+    return np.diff(offsets)

@@ -19,7 +19,7 @@ import pyarrow as pa
 
 from labelsync.dataset.layout import LEAST_GROUP_BYTES, ROW_GROUP_BYTES, RowGroups
 from labelsync.dataset.remote import Assets
-from labelsync.dataset.reuse import KeptRows, OldShard, Pixels, ShardRows, notes_of, row_key, shard_key
+from labelsync.dataset.reuse import KeptRows, OldShard, Pixels, ShardRows, notes_of, row_keys, shard_key
 from labelsync.dataset.sample import Converted, LabelledSample, convert_sample
 from labelsync.dataset.sink import sink_of
 from labelsync.dataset.writers import Writer, bitmap_writer, parquet_writer
@@ -135,7 +135,7 @@ def write_shard(shard: Shard, stopped: Callable[[], bool] = lambda: False) -> Sh
     path = None if old is None else old.whole()
     if old is not None and path is not None and tally.is_unchanged(old.index):
         return _linked(shard, old, path, tally)
-    kept = KeptRows(old, path) if old is not None and path is not None else None
+    kept = KeptRows(old, path, shard.schema) if old and path and shard.schema else None
     with Assets() as assets, _writer(shard) as writer:
         for sample, key in zip(shard.samples, tally.keys, strict=True):
             if stopped():
@@ -144,8 +144,7 @@ def write_shard(shard: Shard, stopped: Callable[[], bool] = lambda: False) -> Sh
                 continue
             found = None if kept is None else kept.find(key, sample)
             if found is not None:
-                row, pixels = found
-                tally.add_kept(sample, key, pixels, writer.add(sample, row.image, row.label))
+                tally.add_kept(sample, key, found.pixels, writer.take(sample, found))
             else:
                 outcome, made = convert_sample(sample, shard.labels, assets.read)
                 tally.add(key, outcome, made, 0 if made is None else writer.add(sample, made.image, made.label))
@@ -178,7 +177,7 @@ def keys_of(shard: Shard) -> tuple[str, ...]:
     """The row key of each sample."""
     if shard.schema is None:  # plain bitmaps are not taken over
         return ("",) * len(shard.samples)
-    return shard.keys or tuple(row_key(s, shard.labels) for s in shard.samples)
+    return shard.keys or row_keys(shard.samples, shard.labels)
 
 
 def _linked(shard: Shard, old: OldShard, path: Path, tally: "_Tally") -> ShardResult:

@@ -1,7 +1,8 @@
 """Rows into files: Parquet shards, or plain images and bitmaps."""
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -10,6 +11,7 @@ import pyarrow.parquet as pq
 
 from labelsync.dataset.arrays import table_of
 from labelsync.dataset.layout import RowGroups
+from labelsync.dataset.reuse import Kept
 from labelsync.dataset.sample import LabelledSample
 from labelsync.dataset.sink import Sink
 from labelsync.store import FileEntry, sha256, sha256_file
@@ -26,6 +28,10 @@ class Writer(Protocol):
 
     def add(self, sample: LabelledSample, image: bytes, label: bytes) -> int:
         """One row more; the bytes of its image and label."""
+        ...
+
+    def take(self, sample: LabelledSample, kept: Kept) -> int:
+        """One row more, of an earlier round; the same."""
         ...
 
 
@@ -48,31 +54,66 @@ def parquet_writer(sink: Sink, path: str, *, schema: pa.Schema, groups: RowGroup
         writer.files[path] = FileEntry(sha256_file(target), target.stat().st_size)
 
 
+@dataclass
+class _Slice:
+    """Rows `first` to below `end` of a row group."""
+
+    table: pa.Table
+    first: int
+    end: int
+
+
 class _ParquetRows:
     def __init__(self, file: Any, schema: pa.Schema, ends: RowGroups) -> None:
         self.files: dict[str, FileEntry] = {}
         self.groups = ends.counts
         self._file, self._schema, self._ends = file, schema, ends
-        self._rows: list[tuple[Any, ...]] = []
+        self._pieces: list[list[tuple[Any, ...]] | _Slice] = []  # new rows, and slices of old ones
 
     def add(self, sample: LabelledSample, image: bytes, label: bytes) -> int:
         # `datasets` drops the bytes of an image whose path exists where the program runs, so no folder of labelsync
         # holds files named like these
         image_file = {"bytes": image, "path": f"{sample.stem}.image{sample.extension}"}
         label_file = {"bytes": label, "path": f"{sample.stem}.label.png"}
-        if self._ends.ends_before(sample.uuid):
+        row = (image_file, label_file, sample.name, sample.uuid)
+
+        def put(last: list[tuple[Any, ...]] | _Slice | None) -> None:
+            if isinstance(last, list):
+                last.append(row)
+            else:
+                self._pieces.append([row])
+
+        return self._placed(sample.uuid, len(image) + len(label), put)
+
+    def take(self, sample: LabelledSample, kept: Kept) -> int:
+        def put(last: list[tuple[Any, ...]] | _Slice | None) -> None:
+            if isinstance(last, _Slice) and last.table is kept.table and last.end == kept.at:
+                last.end += 1
+            else:
+                self._pieces.append(_Slice(kept.table, kept.at, kept.at + 1))
+
+        return self._placed(sample.uuid, kept.size, put)
+
+    def _placed(self, uuid: str, size: int, put: Callable[[list[tuple[Any, ...]] | _Slice | None], None]) -> int:
+        """A row of `size` bytes in its row group, where `put` adds it to the last piece or makes another."""
+        if self._ends.ends_before(uuid):
             self.flush()
-        self._rows.append((image_file, label_file, sample.name, sample.uuid))
-        size = len(image) + len(label)
-        if self._ends.add(sample.uuid, size):
+        put(self._pieces[-1] if self._pieces else None)
+        if self._ends.add(uuid, size):
             self.flush()
         return size
 
     def flush(self) -> None:
-        if self._rows:
-            self._file.write_table(table_of(self._rows, self._schema), row_group_size=len(self._rows))
+        if self._pieces:
+            tables = [
+                p.table.slice(p.first, p.end - p.first) if isinstance(p, _Slice) else table_of(p, self._schema)
+                for p in self._pieces
+            ]
+            # in one piece: Parquet ends a page where a piece ends, and the bytes shall not tell where rows came from
+            table = tables[0] if len(tables) == 1 else pa.concat_tables(tables).combine_chunks()
+            self._file.write_table(table, row_group_size=len(table))
         self._ends.end()
-        self._rows = []
+        self._pieces = []
 
 
 @contextlib.contextmanager
@@ -92,6 +133,9 @@ class _PlainFiles:
         self._write(Path("images", self._split, f"{name}{sample.extension}"), image)
         self._write(Path("labels", self._split, f"{name}.png"), label)
         return len(image) + len(label)
+
+    def take(self, sample: LabelledSample, kept: Kept) -> int:
+        raise NotImplementedError("plain files have no earlier shard")
 
     def _write(self, path: Path, data: bytes) -> None:
         with self._sink.file(path.as_posix()) as target:
