@@ -5,7 +5,7 @@ simplejpeg in 7.3; to half the size Pillow in 7.1 and simplejpeg in 6.2. All are
 Whether a file is whole takes a tenth of that by its structure.
 """
 
-import re
+from bisect import bisect_left
 from collections.abc import Iterator
 
 import numpy as np
@@ -17,9 +17,6 @@ _DHT, _EOI, _SOS, _DQT = 0xC4, 0xD9, 0xDA, 0xDB
 _ADOBE = 0xEE  # says how the colours are coded
 _TEXTS = frozenset((0xFE, *range(0xE0, 0xF0))) - {_ADOBE}  # comment, EXIF, profiles
 _TABLES = frozenset((_DHT, _DQT, 0xDD, _ADOBE))
-
-# In coded data 0xFF is followed by 0 (a coded 0xFF), by a restart marker or by more 0xFF; by anything else it ends.
-_END_OF_SCAN = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
 
 
 def decode_jpeg(data: bytes, image: Image.Image, *, step: int = 1) -> npt.NDArray[np.uint8] | None:
@@ -77,7 +74,7 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
 
     A scan is passed over with its coded data, and only if it has any.
     """
-    at = 2 if data[:2] == b"\xff\xd8" else len(data)
+    at, ends = 2 if data[:2] == b"\xff\xd8" else len(data), None
     while data[at : at + 1] == b"\xff":
         while data[at : at + 1] == b"\xff":  # it may be repeated before a marker
             at += 1
@@ -90,8 +87,18 @@ def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
         if length < 2 or at > len(data):
             return
         if code == _SOS:
-            end = _END_OF_SCAN.search(data, at)
-            if end is None or end.start() == at:
+            ends = _ends_of_scans(data) if ends is None else ends
+            following = bisect_left(ends, at)
+            if following == len(ends) or ends[following] == at:
                 return
-            at = end.start()
+            at = ends[following]
         yield code, body
+
+
+def _ends_of_scans(data: bytes) -> list[int]:
+    """Where coded data would end: 0xFF, but for a coded one (then 0 follows), a restart marker, and more 0xFF."""
+    values = np.frombuffer(data, np.uint8)
+    at = np.flatnonzero((values[:-1] == 0xFF) & (values[1:] != 0))
+    code = values[at + 1]
+    found: list[int] = at[(code != 0xFF) & ((code < 0xD0) | (code > 0xD7))].tolist()
+    return found

