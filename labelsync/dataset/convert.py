@@ -1,7 +1,7 @@
 """`convert`: a release folder into a dataset folder."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Executor
 from contextlib import ExitStack
 from functools import partial
@@ -18,7 +18,7 @@ from labelsync.dataset.metadata_file import METADATA
 from labelsync.dataset.place import PARTS, Place, Stage, finished, is_whole, place_of
 from labelsync.dataset.plan import Plan, make_plan, refuse_losses, require_rows, require_samples, required_splits
 from labelsync.dataset.pool import write_shards
-from labelsync.dataset.reuse import old_shards
+from labelsync.dataset.reuse import OldShard, old_shards
 from labelsync.dataset.rules import Rules, make_rules
 from labelsync.dataset.select import Selection, file_names
 from labelsync.dataset.shards import Shard, ShardResult, dealt, shard_paths
@@ -26,6 +26,7 @@ from labelsync.dataset.split_by import with_split_by
 from labelsync.errors import OptionError
 from labelsync.records.release import Ledger, Release
 from labelsync.records.results import ConvertRecord
+from labelsync.release.parse import uncollected
 from labelsync.store import Manifest
 
 
@@ -173,15 +174,16 @@ def _make(
     require_samples(selection, release)
     samples = selection.samples
     ledger = dict(selection.ledger)
+    old = old_shards(rules.previous) if rules.format == "parquet" else {}
     while True:
         plan = make_plan(samples, release.samples, rules)
         names = file_names(samples) if rules.format == "bitmaps" else {}
-        results = write(_shards(plan, rules, stage.data, names))
+        results = write(_shards(plan, rules, stage.data, names, old))
         ledger |= {row.uuid: row for r in results for row in r.ledger}
         lost = [r for r in ledger.values() if r.outcome == "failed" and r.uuid not in selection.allowed]
         refuse_losses(lost, allow_failed, total=len(release.samples))
         kept = tuple(s for s in samples if ledger[s.uuid].outcome == "converted")
-        made = Made(plan, results, Ledger(tuple(ledger[s.uuid] for s in release.samples)), len(lost), names)
+        made = Made(plan, results, Ledger(tuple(ledger[s.uuid] for s in release.samples)), len(lost), names, old)
         is_free = rules.given is None and rules.earlier is None
         if not is_free or all(made.rows(s) for s in required_splits(rules)) or not 0 < len(kept) < len(samples):
             break
@@ -191,9 +193,9 @@ def _make(
     return made
 
 
-def _shards(plan: Plan, rules: Rules, data: str, names: dict[str, str]) -> list[Shard]:
+@uncollected()
+def _shards(plan: Plan, rules: Rules, data: str, names: dict[str, str], old: Mapping[str, OldShard]) -> list[Shard]:
     schema = schema_of(rules.columns) if rules.format == "parquet" else None
-    old = old_shards(rules.previous) if schema is not None else {}
     return [
         Shard(
             folder=data,

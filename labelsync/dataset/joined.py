@@ -15,6 +15,7 @@ from labelsync.dataset.select import Selection, select
 from labelsync.errors import DatasetError, OptionError, TaxonomyError
 from labelsync.records.release import Ledger, LedgerRow, Outcome, Release, Sample
 from labelsync.release.folder import ReleaseFolder, open_release
+from labelsync.release.parse import uncollected
 from labelsync.taxonomy import Category
 
 
@@ -67,6 +68,7 @@ class Joined:
             parts.append(Part(r.dataset, r.name, r.created_at, r.labelset, digest, own.totals))
         return tuple(parts)
 
+    @uncollected()
     def select(
         self, *, status: Collection[str], metadata: Mapping[str, Collection[str]], line_width: float
     ) -> Selection:

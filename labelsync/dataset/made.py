@@ -1,6 +1,7 @@
 """What a conversion made, and the texts beside its data: class names, splits, ledger, row keys, card."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from labelsync.dataset import card
 from labelsync.dataset.joined import Joined
 from labelsync.dataset.metadata_file import write_metadata
 from labelsync.dataset.plan import Plan
-from labelsync.dataset.reuse import ROWS, RowIndex
+from labelsync.dataset.reuse import ROWS, OldShard, RowIndex, keys_by_uuid
 from labelsync.dataset.rules import Rules
 from labelsync.dataset.sample import LabelledSample
 from labelsync.dataset.shards import ShardResult
@@ -20,6 +21,7 @@ from labelsync.dataset.since import since
 from labelsync.dataset.source import ID2LABEL, LEDGER, SPLITS_FILE
 from labelsync.records.release import Ledger
 from labelsync.records.text import to_json
+from labelsync.release.parse import uncollected
 
 README = "README.md"
 SAMPLES = "samples.json"  # of --format bitmaps
@@ -27,13 +29,15 @@ SAMPLES = "samples.json"  # of --format bitmaps
 
 @dataclass(frozen=True)
 class Made:
-    """The written data: `lost` = samples that failed here, `names` = file names of --format bitmaps."""
+    """The written data: `lost` = samples that failed here, `names` = file names of --format bitmaps, `old` = shards of
+    the earlier round."""
 
     plan: Plan
     results: list[ShardResult]
     ledger: Ledger
     lost: int
     names: dict[str, str]
+    old: Mapping[str, OldShard]
 
     def rows(self, split: str) -> int:
         """Rows of a split."""
@@ -52,13 +56,14 @@ class Made:
     @property
     def keys(self) -> dict[str, str]:
         """uuid -> row key; empty for plain bitmaps."""
-        return {uuid: key for r in self.results if r.index is not None for uuid, key, _ in r.index.rows}
+        return keys_by_uuid(r.index for r in self.results if r.index is not None)
 
     def total(self, field: str) -> list[int]:
         """Sum over shards of `pixels` or `images`, by disk id."""
         return [int(n) for n in np.sum([getattr(r, field) for r in self.results], axis=0)]
 
 
+@uncollected()
 def write_texts(work: Path, joined: Joined, rules: Rules, made: Made, inputs: dict[str, str]) -> None:
     """Write the texts into the folder of the data."""
     facts = card.CardFacts(
@@ -80,6 +85,7 @@ def write_texts(work: Path, joined: Joined, rules: Rules, made: Made, inputs: di
             rules.previous,
             ledger=made.ledger,
             keys=made.keys,
+            then=keys_by_uuid(shard.index for shard in made.old.values()),
             splits=made.splits,
             pixels=made.total("pixels"),
             labels=rules.labels,

@@ -24,6 +24,7 @@ from labelsync.dataset.cluster import watch_of, width_of
 from labelsync.dataset.shards import Shard, ShardResult, keys_of, unknown_bytes, write_shard
 from labelsync.dataset.sink import sink_of
 from labelsync.dataset.spread import Spread
+from labelsync.release.parse import uncollected
 
 # A process costs half a second to start, in which a core converts some 20 MB of images and bitmaps
 BYTES_FOR_PROCESSES = 64 << 20
@@ -47,7 +48,8 @@ def write_shards(
         LabelsyncError: a worker process was killed, or a shard was lost for good.
         OSError: what a shard met, the disk full for one.
     """
-    shards = [replace(s, keys=keys_of(s)) if s.old is not None else s for s in shards]
+    with uncollected():
+        shards = [replace(s, keys=keys_of(s)) if s.old is not None else s for s in shards]
     bar: tqdm[NoReturn] = tqdm(
         total=sum(len(s.samples) for s in shards), desc="samples", unit="sample", disable=None, file=sys.stderr
     )

@@ -74,6 +74,11 @@ class RowIndex:
     format: int = ROWS_FORMAT
 
 
+def keys_by_uuid(shards: Iterable[ShardRows]) -> dict[str, str]:
+    """uuid -> key of every row."""
+    return {uuid: key for shard in shards for uuid, key, _ in shard.rows}
+
+
 # -------------------------------------------------------------------- keys
 
 

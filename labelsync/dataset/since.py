@@ -3,7 +3,6 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from labelsync.dataset.reuse import old_shards
 from labelsync.dataset.source import LEDGER, DatasetFiles
 from labelsync.labels import UNLABELED, LabelMap
 from labelsync.records.release import Ledger
@@ -47,6 +46,7 @@ def since(
     *,
     ledger: Ledger,
     keys: Mapping[str, str],
+    then: Mapping[str, str],
     splits: Mapping[str, int],
     pixels: Sequence[int],
     labels: LabelMap,
@@ -55,7 +55,7 @@ def since(
 
     Args:
         ledger, splits, pixels: of this round, as in `CardFacts`.
-        keys: uuid -> row key of this round; empty for plain bitmaps.
+        keys, then: uuid -> row key of this round and of the earlier one; empty for plain bitmaps.
 
     Raises:
         DatasetError, ServiceError: the earlier ledger cannot be read.
@@ -63,15 +63,15 @@ def since(
     if previous is None:
         return None
     summary = previous.manifest.summary
-    then = from_json(Ledger, previous.path(LEDGER).read_bytes(), where=f"{LEDGER} of {previous.name}")
-    before, now = _converted(then), _converted(ledger)
+    earlier = from_json(Ledger, previous.path(LEDGER).read_bytes(), where=f"{LEDGER} of {previous.name}")
+    before, now = _converted(earlier), _converted(ledger)
     rows: Mapping[str, int] = summary.get("splits", {})
     return Since(
         release=str(summary.get("release", "")),
         added=len(now - before),
         removed=len(before - now),
         kept=len(before & now),
-        changed=_changed(previous, keys),
+        changed=_changed(then, keys),
         splits={split: (rows.get(split, 0), splits.get(split, 0)) for split in dict.fromkeys([*splits, *rows])},
         classes=_classes(summary.get("pixels", []), pixels, labels),
     )
@@ -81,9 +81,8 @@ def _converted(ledger: Ledger) -> set[str]:
     return {row.uuid for row in ledger.rows if row.outcome == "converted"}
 
 
-def _changed(previous: DatasetFiles, keys: Mapping[str, str]) -> int | None:
+def _changed(then: Mapping[str, str], keys: Mapping[str, str]) -> int | None:
     """Rows of both rounds whose keys differ, which are over all that a row's bytes depend on."""
-    then = {uuid: key for shard in old_shards(previous).values() for uuid, key, _ in shard.index.rows}
     if not then or not keys:
         return None
     return sum(then[uuid] != keys[uuid] for uuid in then.keys() & keys.keys())

@@ -20,6 +20,7 @@ from labelsync.pixels.image import opened
 from labelsync.release import cloud
 from labelsync.release.cache import AssetCache
 from labelsync.release.cloud import Buckets
+from labelsync.release.parse import uncollected
 from labelsync.release.transport import FetchError, Session, fetch
 from labelsync.release.urls import shown
 from labelsync.store import FileEntry
@@ -78,7 +79,8 @@ def fetch_assets(
     failed: dict[Asset, str] = {}
     unique = dict.fromkeys(assets)
     # here, since thousands of looks at small files take longer in threads that wait for each other
-    fetched = {a: known for a in unique if (known := _cached(a, cache)) is not None}
+    with uncollected():
+        fetched = {a: known for a in unique if (known := _cached(a, cache)) is not None}
     with (
         Session(connections=workers) as session,
         ThreadPoolExecutor(workers, thread_name_prefix="pull") as pool,

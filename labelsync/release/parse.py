@@ -67,10 +67,10 @@ def release_of(document: dict[str, Any], *, where: str, labelset: str) -> Releas
 
 @contextmanager
 def uncollected() -> Iterator[None]:
-    """While this lasts, Python looks for no cycles among its objects; for reading a release, which has none.
+    """While this lasts, Python looks for no cycles among its objects; for work on all samples, which makes none.
 
     A release is a million small objects that all stay, and to go through them again and again took as long as to make
-    them. In threads it may end early, and never late.
+    them. In threads it may end early, and never late. Not for what may fail by the thousand: errors do make cycles.
     """
     was = gc.isenabled()
     gc.disable()

@@ -93,9 +93,10 @@ def pull(
         _refuse_losses(ledger, allow_failed)
         write_bytes(work / RELEASE, file.data)
         known: dict[str, FileEntry] = {}
-        for p, row in zip(plans, ledger.rows, strict=True):
-            if row.outcome == "pulled":
-                known |= _place(p, fetched, work, again=fetch)
+        with uncollected():
+            for p, row in zip(plans, ledger.rows, strict=True):
+                if row.outcome == "pulled":
+                    known |= _place(p, fetched, work, again=fetch)
         write_text(work / LEDGER, to_json(ledger) + "\n")
         # release.json stands in the digest by `inputs`, which new signatures in its URLs do not change
         summary = _summary(release, ledger)
@@ -115,12 +116,12 @@ def pull(
 # -------------------------------------------------------------------- what each sample needs
 
 
+@uncollected()
 def _read(file: ReleaseFile, labelset: str) -> tuple[Release, str]:
     """The release of a file, and its digest."""
-    with uncollected():
-        document = load_document(file.data, where=file.where)
-        release = release_of(document, where=file.where, labelset=labelset)
-        return release, release_digest(document, where=file.where)
+    document = load_document(file.data, where=file.where)
+    release = release_of(document, where=file.where, labelset=labelset)
+    return release, release_digest(document, where=file.where)
 
 
 @dataclass(frozen=True)
