@@ -18,13 +18,14 @@ import json
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Literal
-
-import numpy as np
-import numpy.typing as npt
+from typing import TYPE_CHECKING, Any, Literal
 
 from labelsync.errors import OptionError, TaxonomyError
 from labelsync.taxonomy import Category, Color, Rest, Source, TaxonomyChanges, palette
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
 
 UNLABELED = "unlabeled"
 BACKGROUND = "background"
@@ -89,8 +90,10 @@ class LabelMap:
         return len(self.classes)
 
     @property
-    def dtype(self) -> type[np.uint8] | type[np.uint16]:
+    def dtype(self) -> "type[np.uint8] | type[np.uint16]":
         """dtype of a semantic bitmap: uint8 up to K = 254, uint16 above."""
+        import numpy as np  # a pull holds no array, and starts in a tenth less
+
         return np.uint8 if self.num_labels <= MAX_UINT8_CLASSES else np.uint16
 
     @property
@@ -119,8 +122,10 @@ class LabelMap:
         return dict(enumerate(self.names))
 
     @property
-    def colors(self) -> npt.NDArray[np.uint8]:
+    def colors(self) -> "npt.NDArray[np.uint8]":
         """(K + 1, 3) uint8 RGB by disk id; 0 is black."""
+        import numpy as np
+
         return np.array([(0, 0, 0), *(c.color for c in self.classes)], np.uint8)
 
     def id_of(self, name: str) -> int:
@@ -149,23 +154,29 @@ class LabelMap:
         """Text of id2label.json: string keys "0".."K", "0" = "unlabeled"."""
         return json.dumps({str(i): n for i, n in self.id2label.items()}, indent=2, ensure_ascii=False) + "\n"
 
-    def to_model_ids(self, bitmap: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    def to_model_ids(self, bitmap: "npt.NDArray[Any]") -> "npt.NDArray[np.int64]":
         """(H, W) disk ids -> (H, W) int64 model ids, 0 -> `ignore_index`."""
+        import numpy as np
+
         ids = bitmap.astype(np.int64) - 1
         ids[ids < 0] = self.ignore_index
         return ids
 
-    def to_disk_ids(self, model_ids: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    def to_disk_ids(self, model_ids: "npt.NDArray[Any]") -> "npt.NDArray[Any]":
         """(H, W) model ids 0..K-1 (`ignore_index` allowed) -> (H, W) disk ids of `dtype`."""
+        import numpy as np
+
         disk = model_ids.astype(np.int64) + 1
         disk[model_ids == self.ignore_index] = 0
         return disk.astype(self.dtype)
 
-    def align(self, names: Sequence[str]) -> npt.NDArray[np.int64]:
+    def align(self, names: Sequence[str]) -> "npt.NDArray[np.int64]":
         """(len(names),) int64: disk id for each output of a model whose outputs are named so, 0 where there is none.
 
         Matched by name, never by position: a published sidewalk model has 35 outputs, "unlabeled" first.
         """
+        import numpy as np
+
         known = {name: i for i, name in enumerate(self.names, 1)}
         return np.array([known.get(n, 0) for n in names], np.int64)
 

@@ -14,9 +14,10 @@ from hypothesis.extra import numpy as st_np
 from PIL import Image, PngImagePlugin
 
 from labelsync.errors import BitmapError
-from labelsync.pixels.image import encode_png, opened, require_whole
+from labelsync.pixels.image import encode_png, require_whole
 from labelsync.pixels.instance import decode_instance_bitmap, ids_of_image
 from labelsync.pixels.jpeg import outline_of
+from labelsync.pixels.opening import opened
 from labelsync.pixels.png import decode_png, encode_grey
 from labelsync.pixels.semantic import count_pixels, decode_semantic, encode_semantic, to_semantic
 

@@ -8,7 +8,8 @@ stdout carries the record (`--json`: the record as JSON and nothing else); every
 
 import errno
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from importlib import import_module
 from typing import Any
 
 import click
@@ -36,6 +37,36 @@ _OS_ERRORS = {
     errno.EMFILE: ("too many open files", "raise `ulimit -n`, or use fewer --workers"),
     errno.EIO: ("the disk fails", "check it, then run it again"),
 }
+
+
+class Commands(MutableMapping[str, click.Command]):
+    """Commands by name, each imported when it is first looked at: all of them are a third of a command's start.
+
+    Args:
+        modules: name -> module of `labelsync.cli` in which the command stands under its name, "-" written "_".
+    """
+
+    def __init__(self, modules: Mapping[str, str]) -> None:
+        self._found: dict[str, click.Command | str] = dict(modules)
+
+    def __getitem__(self, name: str) -> click.Command:
+        found = self._found[name]
+        if isinstance(found, str):
+            command: click.Command = getattr(import_module(f"labelsync.cli.{found}"), name.replace("-", "_"))
+            found = self._found[name] = command
+        return found
+
+    def __setitem__(self, name: str, command: click.Command) -> None:
+        self._found[name] = command
+
+    def __delitem__(self, name: str) -> None:
+        del self._found[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._found)
+
+    def __len__(self) -> int:
+        return len(self._found)
 
 
 class Group(click.Group):

@@ -13,7 +13,7 @@ from labelsync.dataset.foreign_files import ForeignFiles
 from labelsync.dataset.source import ID2LABEL, asked, fetch_file
 from labelsync.errors import BitmapError, DatasetError, DatasetNotFound, TaxonomyError
 from labelsync.labels import BACKGROUND, LabelMap, from_id2label
-from labelsync.pixels.image import opened
+from labelsync.pixels.opening import opened
 from labelsync.pixels.semantic import decode_semantic, encode_semantic
 
 _HUB_FILE = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>[^:]+))?(?::(?P<file>.+))?")

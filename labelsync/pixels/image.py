@@ -1,9 +1,6 @@
 """Image bytes <-> arrays, in the frame people draw in: EXIF orientation applied."""
 
 import io
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,15 +10,12 @@ from PIL import Image, ImageOps
 
 from labelsync.errors import BitmapError
 from labelsync.pixels.jpeg import decode_jpeg, outline_of
+from labelsync.pixels.opening import opened
 from labelsync.pixels.png import decode_png, encode_grey
 
 _ORIENTATION = 0x0112  # in EXIF
 _MAY_TURN = (b"eXIf", b"adobe.xmp", b"Raw profile")  # where a PNG may say so; Pillow would decode it to look
 REDUCTIONS = (1, 2, 4, 8)  # what libjpeg reduces by fast
-
-# People labelled images of that size on purpose; Pillow's hard limit (twice this) still holds. Set once and for all:
-# `warnings.catch_warnings` around every open would not be safe in threads.
-warnings.simplefilter("ignore", Image.DecompressionBombWarning)
 
 
 def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
@@ -168,29 +162,3 @@ def _size_hw(image: Image.Image) -> tuple[int, int]:
     if image.format == "TIFF":  # Pillow turns these itself, and has done so in `size`
         return height, width
     return (width, height) if image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8) else (height, width)
-
-
-@contextmanager
-def opened(data: bytes) -> Iterator[Image.Image]:
-    """A PIL image over bytes; every way Pillow fails inside the block is a BitmapError."""
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            yield image
-    except (BitmapError, MemoryError):
-        raise
-    except Exception as e:  # noqa: BLE001 - on a broken file Pillow raises struct.error, KeyError, zlib.error and others
-        raise BitmapError(_reason(data, e)) from None
-
-
-def _reason(data: bytes, error: Exception) -> str:
-    """Why these bytes are no image, in words that tell an HTML error page from a cut file."""
-    if not data:
-        return "the file is empty"
-    start = data[:256].lstrip().lower()
-    if start.startswith((b"<!doctype", b"<html", b"<?xml", b"<error")):
-        return "it is an HTML or XML page, not an image"
-    if "truncated" in str(error) or "broken" in str(error) or "unexpected end" in str(error):
-        return f"the image is cut short ({error})"
-    if isinstance(error, Image.DecompressionBombError):
-        return str(error)
-    return "it is not an image that Pillow can read"

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from labelsync.errors import BitmapError
-from labelsync.pixels.image import encode_png, grey_step, opened
+from labelsync.pixels.image import encode_png, grey_step
+from labelsync.pixels.opening import opened
 from labelsync.pixels.png import decode_png
 
 MAX_INSTANCE_ID = (1 << 24) - 1

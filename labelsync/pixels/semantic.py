@@ -7,7 +7,8 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsync.errors import BitmapError
-from labelsync.pixels.image import grey_step, opened
+from labelsync.pixels.image import grey_step
+from labelsync.pixels.opening import opened
 from labelsync.pixels.png import decode_png, encode_grey
 
 _DENSE = 1 << 16  # ids up to here are looked up in an array (at most 128 kB); above, by search

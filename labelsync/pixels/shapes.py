@@ -19,9 +19,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsync.errors import BitmapError
-from labelsync.records.release import Annotation
-
-BOX, POLYGON, POLYLINE, POINT = KINDS = ("bbox", "polygon", "polyline", "point")
+from labelsync.records.release import BOX, POLYGON, POLYLINE, Annotation
 
 Points = npt.NDArray[np.float64]  # (n, 2), x and y
 Covered = tuple[tuple[slice, slice], npt.NDArray[np.bool_]]  # rows and columns of a window, and which of its pixels

@@ -8,8 +8,9 @@ import numpy.typing as npt
 from PIL import Image
 
 from labelsync.errors import BitmapError
-from labelsync.pixels.image import decode_image, image_size, opened, rgb
+from labelsync.pixels.image import decode_image, image_size, rgb
 from labelsync.pixels.instance import decode_instance_bitmap
+from labelsync.pixels.opening import opened
 from labelsync.pixels.semantic import decode_semantic, instance_classes, to_semantic
 from labelsync.quality.labelled import Bounds, LabelCounts, count_instances, count_semantic, count_shapes
 from labelsync.quality.likeness import GREY_SIZE, Hashes, perceptual_hash

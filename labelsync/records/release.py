@@ -10,6 +10,8 @@ from labelsync.taxonomy import Category
 
 Outcome = Literal["pulled", "converted", "unlabeled", "filtered", "empty", "failed"]
 
+BOX, POLYGON, POLYLINE, POINT = SHAPE_TYPES = ("bbox", "polygon", "polyline", "point")
+
 OUTCOMES: tuple[Outcome, ...] = ("pulled", "converted", "unlabeled", "filtered", "empty", "failed")
 
 
@@ -17,7 +19,7 @@ OUTCOMES: tuple[Outcome, ...] = ("pulled", "converted", "unlabeled", "filtered",
 class Annotation:
     """One object of a label: `id` is its value in the instance bitmap, `category_id` its Segments.ai category.
 
-    Where there are no bitmaps, `type` is "bbox", "polygon", "polyline", "point" or another word, and `points` are its
+    Where there are no bitmaps, `type` is one of SHAPE_TYPES or another word, and `points` are its
     (x, y) in pixels of the image as it is shown; (0, 0) is the upper left corner of the upper left pixel.
     """
 

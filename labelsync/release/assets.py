@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 from tqdm import tqdm
 
 from labelsync.errors import AssetError, BitmapError, LabelsyncError
-from labelsync.pixels.image import opened
+from labelsync.pixels.opening import opened
 from labelsync.release import cloud
 from labelsync.release.cache import AssetCache
 from labelsync.release.cloud import Buckets

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from labelsync.pixels.shapes import KINDS
-from labelsync.records.release import Annotation, Label, Sample
+from labelsync.records.release import SHAPE_TYPES, Annotation, Label, Sample
 from labelsync.release.values import integer, number, text, url_of, within
 
 BITMAP, SENSORS, CAMERA = "segmentation-bitmap", "multisensor-sequence", "image-segmentation-sequence"
@@ -262,7 +261,7 @@ def _annotation(entry: Any, position: int, shape: str | None) -> Annotation:
     kind = text(entry.get("type")) or shape
     if not kind:
         raise _UnusableError(f"its annotation {found} has no type")
-    return Annotation(found, category, kind, _points(entry.get("points"), found) if kind in KINDS else ())
+    return Annotation(found, category, kind, _points(entry.get("points"), found) if kind in SHAPE_TYPES else ())
 
 
 def _points(listed: Any, annotation: int) -> tuple[tuple[float, float], ...]:

@@ -41,7 +41,12 @@ class Measured:
 
 
 def measured(argv: Sequence[object], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Measured:
-    """Run a program to its end. Raises RuntimeError with what it wrote if it fails."""
+    """Run a program to its end. Raises RuntimeError with what it wrote if it fails.
+
+    Its modules are compiled once, as those of an installed package are, also where the environment forbids it: else
+    each start of a checkout's commands compiles a hundred of them.
+    """
+    env = {k: v for k, v in (os.environ if env is None else env).items() if k != "PYTHONDONTWRITEBYTECODE"}
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
         start = time.perf_counter()
         process = subprocess.Popen([str(a) for a in argv], env=env, cwd=cwd, stdout=out, stderr=err, text=True)
