@@ -32,7 +32,7 @@ from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.scores import CompareRecord, ImageChange
 from labelsync.records.text import from_json
-from labelsync.store import read_manifest, write_manifest
+from labelsync.store.manifest import read_manifest, write_manifest
 from tests.models import loud, tiny_segformer
 from tests.releases import draw_release, edit_release
 

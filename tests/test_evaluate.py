@@ -32,7 +32,7 @@ from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.text import from_json
 from labelsync.sidewalk.preset import CATEGORIES
-from labelsync.store import read_manifest, verify_files
+from labelsync.store.manifest import read_manifest, verify_files
 from tests import reference
 from tests.models import label_map, loud, numbered, tiny_segformer
 from tests.releases import draw_release

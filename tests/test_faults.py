@@ -29,7 +29,7 @@ from labelsync.pixels.instance import decode_instance_bitmap, encode_instance_bi
 from labelsync.pixels.semantic import decode_semantic, to_semantic
 from labelsync.records.release import Row
 from labelsync.release import transport
-from labelsync.store import sha256
+from labelsync.store.files import sha256
 from labelsync.taxonomy import Category
 from tests import test_dropin
 from tests.commands import Commands

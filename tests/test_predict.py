@@ -19,7 +19,7 @@ from labelsync.pixels.image import decode_image, encode_png
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.results import PredictRecord
 from labelsync.records.text import from_json
-from labelsync.store import read_manifest, verify_files
+from labelsync.store.manifest import read_manifest, verify_files
 from tests.models import loud, numbered, tiny_segformer
 
 

@@ -24,7 +24,7 @@ from labelsync.pixels.semantic import decode_semantic
 from labelsync.pixels.video import read_frames
 from labelsync.records.results import PredictRecord, VideoScores
 from labelsync.records.text import from_json
-from labelsync.store import read_manifest, verify_files
+from labelsync.store.manifest import read_manifest, verify_files
 from tests.clips import moving, picture, read_clip, write_clip
 from tests.loopback.segments import LoopbackSegments
 from tests.models import loud, numbered, tiny_segformer

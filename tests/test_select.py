@@ -15,7 +15,7 @@ from labelsync.model.load import new_model, save_model
 from labelsync.model.preprocess import normalize, resize
 from labelsync.model.segmenter import Segmenter
 from labelsync.release.gather import frames_of, gather
-from labelsync.store import read_manifest, verify_files
+from labelsync.store.manifest import read_manifest, verify_files
 from tests.clips import moving, picture, write_clip
 from tests.loopback.segments import LoopbackSegments
 from tests.models import ARCHITECTURES, label_map, loud, tiny_config, tiny_segformer

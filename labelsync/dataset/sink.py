@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from labelsync import store
 from labelsync.errors import OptionError, OutputError
-from labelsync.store import FileEntry
+from labelsync.store.files import link_or_copy, replacing, sha256_file
+from labelsync.store.manifest import FileEntry
 
 T = TypeVar("T")
 
@@ -75,17 +75,17 @@ class _FolderSink:
 
     @contextmanager
     def file(self, path: str) -> Iterator[Path]:
-        with store.replacing(self._target(path)) as temporary:
+        with replacing(self._target(path)) as temporary:
             yield temporary
 
     def link(self, source: Path, path: str) -> None:
-        store.link_or_copy(source, self._target(path))
+        link_or_copy(source, self._target(path))
 
     def missing(self, files: Mapping[str, FileEntry]) -> list[str]:
         return [name for name, entry in files.items() if not self._is_there(self.folder / name, entry)]
 
     def _is_there(self, path: Path, entry: FileEntry) -> bool:
-        return path.is_file() and path.stat().st_size == entry.size and store.sha256_file(path) == entry.sha256
+        return path.is_file() and path.stat().st_size == entry.size and sha256_file(path) == entry.sha256
 
     def _target(self, path: str) -> Path:
         if not self.folder.is_dir():  # never make one where nobody looks

@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy.typing as npt
 import torch
 
-from labelsync import store
 from labelsync.dataset.load import load
 from labelsync.deploy.asked import Settings, Subject, settings_of, subject_of
 from labelsync.deploy.axes import require_axes
@@ -28,6 +27,8 @@ from labelsync.model.load import LoadedModel, load_model, pick_device
 from labelsync.model.onnx import Gives, GraphFacts, OnnxModel, Takes
 from labelsync.model.source import locate
 from labelsync.records.exports import ExportRecord
+from labelsync.store.folder import locked
+from labelsync.store.manifest import fingerprint
 
 
 def export(
@@ -132,8 +133,8 @@ def export(
         raise ModelError(f"{model} is an ONNX file", hint="give the folder of the model it was exported from")
     inputs = {"model": files.digest, "images": subject.digest}
     machine = {"device": str(pick_device(device)), "threads": torch.get_num_threads(), "versions": _versions()}
-    wanted = store.fingerprint("export", inputs, asdict(settings) | machine)
-    with store.locked(path.resolve()):
+    wanted = fingerprint("export", inputs, asdict(settings) | machine)
+    with locked(path.resolve()):
         record = None if overwrite else same_export(path, wanted)
         unchanged = record is not None
         if record is None:

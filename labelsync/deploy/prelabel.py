@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.deploy.categories import place
 from labelsync.deploy.drafting import Job, draft
 from labelsync.deploy.journal import RECORD, Past, opened, read
@@ -18,6 +17,8 @@ from labelsync.model.source import locate
 from labelsync.records.prelabels import PrelabelLedger, PrelabelRecord
 from labelsync.records.text import to_json
 from labelsync.release.labeling import Labeling, SampleState
+from labelsync.store.files import write_text
+from labelsync.store.folder import locked
 
 LEDGER = "ledger.json"
 GROUND_TRUTH = "ground-truth"
@@ -100,13 +101,13 @@ def prelabel(
         past = _past(target, head)
         journal = None
         if not dry_run:
-            held.enter_context(store.locked(target))
+            held.enter_context(locked(target))
             journal = held.enter_context(opened(target / RECORD))
             past = journal.past
         job = Job(platform, journal, past, segmenter, placement, min_size, "" if dry_run else platform.user(), order)
         ledger = _run(job, head, platform.states(dataset), labels=labels, limit=limit)
         if journal is not None:
-            store.write_text(target / LEDGER, to_json(ledger) + "\n")
+            write_text(target / LEDGER, to_json(ledger) + "\n")
             journal.add("end")
     record = PrelabelRecord(
         path="" if dry_run else str(target),

@@ -16,12 +16,13 @@ from transformers import AutoConfig, AutoModelForSemanticSegmentation, Pretraine
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
-from labelsync import store
 from labelsync.errors import LabelsyncError, ModelError, OptionError, TaxonomyError
 from labelsync.labels import MAX_UINT8_CLASSES, UNLABELED, LabelMap, from_id2label
 from labelsync.model import head
 from labelsync.model.preprocess import Preprocessing, read_preprocessing, swap_color_channels, write_preprocessing
 from labelsync.model.source import ModelFiles, locate
+from labelsync.store.files import write_text
+from labelsync.store.manifest import MANIFEST, read_manifest
 
 _NO_KEYS: frozenset[str] = frozenset()
 
@@ -149,7 +150,7 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
         loaded.model.save_pretrained(folder)
     reduce = loaded.names == loaded.labels.names and loaded.labels.num_labels <= MAX_UINT8_CLASSES
     write_preprocessing(folder, loaded.preprocessing, do_reduce_labels=reduce)
-    store.write_text(folder / "id2label.json", loaded.labels.id2label_json())
+    write_text(folder / "id2label.json", loaded.labels.id2label_json())
 
 
 def read_weights(folder: Path) -> PreTrainedModel:
@@ -272,8 +273,8 @@ def _names(config: PretrainedConfig) -> tuple[str, ...]:
 
 def _labels(files: ModelFiles, names: tuple[str, ...]) -> LabelMap:
     """The pinned map of a run folder; without one, the outputs that are not called "unlabeled"."""
-    if (files.folder / store.MANIFEST).is_file():
-        labels = store.read_manifest(files.folder).labels
+    if (files.folder / MANIFEST).is_file():
+        labels = read_manifest(files.folder).labels
         if labels is not None and labels.names == names:
             return labels
     try:

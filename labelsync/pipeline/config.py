@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from labelsync import store
 from labelsync.errors import OptionError, OutputExists
 from labelsync.records.rounds import InitRecord
+from labelsync.store.files import write_text
 
 NAME = "labelsync.toml"
 RELEASE = "{release}"  # in a file's name: what --release says
@@ -184,7 +184,7 @@ def init(*, out: str | Path = Path(NAME), dataset: str = "acme/sidewalk", overwr
     if out.exists() and not overwrite:
         raise OutputExists(f"{out} exists", hint="edit it, or pass --overwrite")
     text = (resources.files("labelsync.pipeline") / "templates" / NAME).read_text()
-    store.write_text(out, text.format(dataset=dataset))
+    write_text(out, text.format(dataset=dataset))
     return InitRecord(path=str(out), dataset=dataset)
 
 
