@@ -67,6 +67,18 @@ def tiny_segformer(
     return folder
 
 
+def loud_segformer(
+    folder: Path, labels: LabelMap | int = 4, *, image_size: tuple[int, int] = (64, 64), seed: int = 0
+) -> Path:
+    """A tiny SegFormer at `folder` with something to say about every class."""
+    from labelsync.model.load import new_model, save_model
+
+    labels = numbered(labels) if isinstance(labels, int) else labels
+    config = tiny_segformer(folder, labels)
+    save_model(loud(new_model(config, labels, image_size=image_size, seed=seed), seed=seed), folder)
+    return folder
+
+
 def loud(loaded: "LoadedModel", *, seed: int = 0) -> "LoadedModel":
     """The model with a head drawn wide enough for many classes to win somewhere."""
     import torch
