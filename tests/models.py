@@ -10,7 +10,7 @@ from labelsync.taxonomy import palette
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from labelsync.model.load import LoadedModel
+    from labelsync.model.loaded import LoadedModel
 
 ARCHITECTURES = ("beit", "data2vec-vision", "dpt", "mobilenet_v2", "mobilevit", "mobilevitv2", "segformer", "upernet")
 

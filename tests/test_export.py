@@ -21,7 +21,8 @@ from labelsync.deploy.precision import serialized, to_fp16, to_int8, with_metada
 from labelsync.errors import GateFailed, ModelError, ModelNotFound, OptionError, OutputExists
 from labelsync.labels import LabelMap
 from labelsync.model.head import class_keys
-from labelsync.model.load import LoadedModel, load_model, new_model, save_model
+from labelsync.model.load import load_model, new_model, save_model
+from labelsync.model.loaded import LoadedModel
 from labelsync.model.onnx import GraphFacts, facts_of
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image, encode_png

@@ -13,7 +13,8 @@ from safetensors.torch import load_file, save_file
 
 from labelsync.errors import AuthError, ModelError, ModelNotFound, OptionError, ServiceError
 from labelsync.model.head import class_keys
-from labelsync.model.load import LoadedModel, load_model, new_model, read_weights, save_model
+from labelsync.model.load import load_model, new_model, read_weights, save_model
+from labelsync.model.loaded import LoadedModel
 from labelsync.model.preprocess import normalize, resize
 from labelsync.store.manifest import write_manifest
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from labelsync.errors import ModelError, OptionError
-from labelsync.model.load import LoadedModel, new_model
+from labelsync.model.load import new_model
+from labelsync.model.loaded import LoadedModel
 from labelsync.model.preprocess import normalize, resize
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.ways import Canvas, Grid, Ways, pick_of_mean, read_ways, scaled, window_starts

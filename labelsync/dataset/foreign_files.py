@@ -10,9 +10,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelsync.dataset.rows import first_line
 from labelsync.dataset.source import HUB_ID, asked, fetch_file
-from labelsync.errors import DatasetError, DatasetNotFound
+from labelsync.errors import DatasetError, DatasetNotFound, first_line
 from labelsync.store.files import sha256_file
 
 CONVERTED = "refs/convert/parquet"  # the branch that the Hub itself keeps, with any dataset as Parquet files

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from labelsync.errors import OptionError, OutputError
+from labelsync.errors import OptionError, OutputError, first_line
 from labelsync.store.files import link_or_copy, replacing, sha256_file
 from labelsync.store.manifest import FileEntry
 
@@ -65,7 +65,7 @@ def opened_url(url: str) -> tuple[Any, str]:
     except ImportError as e:
         raise OptionError(f"--out {url} needs a package that is not here: {e}", hint="pip install it") from None
     except ValueError as e:
-        raise OptionError(f"--out {url}: {_line(e)}", hint="give a folder, or a URL that fsspec knows") from None
+        raise OptionError(f"--out {url}: {first_line(e)}", hint="give a folder, or a URL that fsspec knows") from None
     return fs, str(root)
 
 
@@ -137,8 +137,4 @@ def asked(name: str, question: Callable[[], T]) -> T:
     except PermissionError:
         raise OutputError(f"{name} may not be written to", hint="check the credentials of that storage") from None
     except Exception as e:  # noqa: BLE001 - botocore's, google's, paramiko's, ..
-        raise OutputError(f"{name}: {type(e).__name__}: {_line(e)}", hint="run it again") from None
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise OutputError(f"{name}: {type(e).__name__}: {first_line(e)}", hint="run it again") from None

@@ -23,7 +23,8 @@ from labelsync.deploy.proof import figures_of, leave, onnx_path, require_free, s
 from labelsync.errors import ModelError
 from labelsync.evaluation.evaluate import short_name
 from labelsync.evaluation.gates import Gate, check_gates, read_gates, require_gates
-from labelsync.model.load import LoadedModel, load_model, pick_device
+from labelsync.model.load import load_model
+from labelsync.model.loaded import LoadedModel, pick_device
 from labelsync.model.onnx import Gives, GraphFacts, OnnxModel, Takes
 from labelsync.model.source import locate
 from labelsync.records.exports import ExportRecord

@@ -18,7 +18,7 @@ from labelsync.deploy.sources import Item, Source, find_sources
 from labelsync.errors import SamplesFailed
 from labelsync.labels import LabelMap
 from labelsync.model.ahead import Loading, load_ahead
-from labelsync.model.load import pick_device
+from labelsync.model.loaded import pick_device
 from labelsync.model.precision import pick_precision
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.source import locate

@@ -18,7 +18,7 @@ from labelsync.records.prelabels import PrelabelLedger, PrelabelRecord
 from labelsync.records.text import to_json
 from labelsync.release.labeling import Labeling, SampleState
 from labelsync.store.files import write_text
-from labelsync.store.folder import locked
+from labelsync.store.folder import is_vacant, locked
 
 LEDGER = "ledger.json"
 GROUND_TRUTH = "ground-truth"
@@ -163,7 +163,7 @@ def _check(model: str | Path, dataset: str, *, limit: int | None, min_size: int)
 def _past(target: Path, head: Mapping[str, Any]) -> Past:
     """What the record at `target` says, if it is one of the same model, dataset and settings, or there is none yet."""
     if not (target / RECORD).is_file():
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        if not is_vacant(target):
             raise OutputExists(f"{target} is not a folder of prelabel", hint="choose another --out")
         return Past()
     past = read(target / RECORD)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from labelsync.errors import OptionError, OutputExists
+from labelsync.errors import OptionError, OutputExists, first_line
 from labelsync.records.rounds import InitRecord
 from labelsync.store.files import write_text
 
@@ -155,7 +155,7 @@ def read_config(path: str | Path) -> Config:
     except FileNotFoundError:
         raise OptionError(f"no {path}", hint="write one with `labelsync init`, or name it") from None
     except (OSError, ValueError) as e:
-        raise OptionError(f"{path} cannot be read: {str(e).splitlines()[0]}", hint="mend that line") from None
+        raise OptionError(f"{path} cannot be read: {first_line(e)}", hint="mend that line") from None
     if "path" in data:
         raise OptionError(f"{path}: there is no section 'path'", hint=f"sections: {', '.join(_keys(Config))}")
     try:

@@ -15,7 +15,7 @@ from labelsync.records.results import DemoRecord
 from labelsync.records.text import to_json
 from labelsync.sidewalk.scenes import draw_release, flaws
 from labelsync.store.files import write_text
-from labelsync.store.folder import locked
+from labelsync.store.folder import is_vacant, locked
 
 SCENES = 120
 FRACTIONS = (0.75, 0.1, 0.15)  # sixteen test images: with fewer, one odd scene decides the scores
@@ -139,7 +139,7 @@ def _test_images(release: Path, dataset: Path) -> tuple[str, ...]:
 
 def _clear(out: Path, *, overwrite: bool) -> None:
     """Make room for a new demo. Raises OutputExists before anything is deleted that is not an earlier one."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_vacant(out):
         return
     if not overwrite:
         raise OutputExists(f"{out} exists", hint="choose another --out or pass --overwrite")

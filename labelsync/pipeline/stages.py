@@ -19,6 +19,7 @@ from labelsync.records.findings import CheckRecord
 from labelsync.records.rounds import StageRun
 from labelsync.records.text import to_json
 from labelsync.store.files import digest_of, write_text
+from labelsync.store.folder import is_vacant
 from labelsync.store.manifest import MANIFEST, read_manifest
 
 Stage = Callable[[Round], StageRun]
@@ -241,7 +242,7 @@ def _train(round: Round) -> StageRun:
         "set": given.set,
         "published_as": _published_as(round),
     }
-    begun = out.exists() and any(out.iterdir()) and not (out / MANIFEST).is_file()
+    begun = not is_vacant(out) and not (out / MANIFEST).is_file()
     forced = "train" in round.forced
     try:
         record = train(round.folder / "dataset", resume=begun and not forced, overwrite=forced, **options)

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labelsync.errors import OptionError, TaxonomyError
+from labelsync.errors import OptionError, TaxonomyError, first_line
 from labelsync.labels import BACKGROUND, LabelMap, from_id2label, split_unlabeled
 from labelsync.release.folder import RELEASE
 from labelsync.release.labels_file import color_of, did_you_mean, read_labels_file
@@ -101,7 +101,7 @@ def _of_toml(path: Path, data: bytes) -> dict[str, Any]:
     try:
         table = tomllib.loads(data.decode("utf-8-sig"))
     except ValueError as e:  # tomllib's and Unicode's
-        raise OptionError(f"{where} is not TOML ({str(e).splitlines()[0]})", hint=_FORMS) from None
+        raise OptionError(f"{where} is not TOML ({first_line(e)})", hint=_FORMS) from None
     if "categories" in table:
         if extra := sorted(table.keys() - {"categories"}):
             raise OptionError(f"{where}: there is no setting {extra[0]!r}", hint="write [[categories]] tables alone")

@@ -45,6 +45,11 @@ def stage_folder(out: str | Path, *, stage: str, overwrite: bool = False) -> Ite
             shutil.rmtree(work, ignore_errors=True)
 
 
+def is_vacant(out: Path) -> bool:
+    """Whether nothing is there, or an empty folder."""
+    return not out.exists() or (out.is_dir() and not any(out.iterdir()))
+
+
 def already_made(out: Path, stage: str, *, inputs: Mapping[str, str], settings: Mapping[str, Any]) -> Manifest | None:
     """The manifest at `out` if that very work is finished there and no file of it is gone."""
     manifest = finished(out, stage, inputs=inputs, settings=settings)
@@ -87,7 +92,7 @@ def locked(out: Path) -> Iterator[None]:
 def _require_replaceable(out: Path, stage: str, *, overwrite: bool) -> None:
     if out.is_mount():
         raise OutputExists(f"{out} is a mount point, which cannot be replaced", hint="give a new folder below it")
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_vacant(out):
         return
     if not overwrite:
         raise OutputExists(f"{out} exists", hint="choose another --out or pass --overwrite")

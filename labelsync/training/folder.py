@@ -16,7 +16,8 @@ from typing import Any
 
 from labelsync.errors import LabelsyncError, OptionError, OutputExists
 from labelsync.store.files import write_text
-from labelsync.store.manifest import MANIFEST, Manifest, fingerprint, read_manifest, verify_files
+from labelsync.store.folder import is_vacant
+from labelsync.store.manifest import MANIFEST, Manifest, read_manifest, verify_files
 from labelsync.training.checkpoints import last_complete
 
 CHECKPOINTS = "checkpoints"
@@ -35,11 +36,6 @@ class Identity:
 
     inputs: Mapping[str, str]
     settings: Mapping[str, Any]
-
-    @property
-    def fingerprint(self) -> str:
-        """As the finished run's manifest has it."""
-        return fingerprint(STAGE, self.inputs, self.settings)
 
     def differences(self, other: "Identity") -> list[str]:
         """Lines "recipe.epochs: 2 there, 4 now", `other` being what is there."""
@@ -75,7 +71,7 @@ def require_usable(out: Path, *, resume: bool, overwrite: bool) -> None:
     """
     if resume and overwrite:
         raise OptionError("--resume and --overwrite contradict each other", hint="give one of them")
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_vacant(out):
         if resume:
             raise OptionError(f"there is no run in {out} to resume", hint="leave out --resume to start one")
         return
@@ -92,7 +88,7 @@ def open_run(out: Path, identity: Identity, *, overwrite: bool) -> RunFolder:
     Raises:
         OutputExists: another run lies there; what differs is named.
     """
-    if overwrite or not out.exists() or not any(out.iterdir()):
+    if overwrite or is_vacant(out):
         _clear(out)
         text = json.dumps({"inputs": dict(identity.inputs), "settings": dict(identity.settings)}, indent=2)
         write_text(out / CHECKPOINTS / RUN, text + "\n")

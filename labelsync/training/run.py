@@ -12,7 +12,8 @@ from transformers import TrainerCallback, TrainerState, TrainingArguments
 
 from labelsync.dataset.load import LabeledDataset
 from labelsync.errors import DatasetError, ModelError
-from labelsync.model.load import LoadedModel, load_model, save_model
+from labelsync.model.load import load_model, save_model
+from labelsync.model.loaded import LoadedModel
 from labelsync.records.release import Row
 from labelsync.store.files import write_bytes, write_text
 from labelsync.store.manifest import Manifest, read_manifest, write_manifest

@@ -27,7 +27,8 @@ from labelsync.deploy.strategy import judge, ranking, read_strategy
 from labelsync.evaluation.confusion import confusion, zeros
 from labelsync.evaluation.scores import scores
 from labelsync.labels import LabelMap
-from labelsync.model.load import LoadedModel, new_model
+from labelsync.model.load import new_model
+from labelsync.model.loaded import LoadedModel
 from labelsync.model.preprocess import normalize, resize
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image
