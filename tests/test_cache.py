@@ -2,6 +2,7 @@
 
 import json
 import os
+from urllib.parse import urlsplit
 
 import pytest
 from hypothesis import example, given
@@ -9,7 +10,7 @@ from hypothesis import strategies as st
 
 from labelsync.release.cache import AssetCache
 from labelsync.release.folder import release_digest
-from labelsync.release.urls import asset_key
+from labelsync.release.urls import _key_by_parts, asset_key, is_plain
 from labelsync.store.files import digest_of, sha256, sha256_file
 from labelsync.store.manifest import FileEntry
 
@@ -49,6 +50,49 @@ def test_a_new_signature_is_the_same_asset(query):
 )
 def test_another_name_is_another_asset(other):
     assert asset_key(other) != asset_key(f"https://bucket.example/a/b.png?id=1&{AWS}")
+
+
+URLS = st.lists(
+    st.sampled_from(
+        [
+            *'hHx/:?#@&=%+;.-[] é"\n',
+            "https://",
+            "http://h/",
+            "h.example:80/",
+            "user@",
+            "id=3",
+            "sig=s",
+            "sv=1",
+            "%20",
+            "Signature=1",
+            "Expires=2",
+            "X-Amz-Date=1",
+            "X-Amz-%41=1",
+            "X-Amz-é",
+            "signature",
+            "&&",
+            ":0",
+            ":99999/",
+        ]
+    ),
+    max_size=8,
+).map("".join)
+
+
+@given(url=URLS | URLS.map("https://h.example/a".__add__) | URLS.map("https://h.example/a.png?".__add__))
+def test_the_quick_way_to_a_key_is_the_long_one(url):
+    """The quick way looks at a URL's letters; the long one takes it apart and puts it together."""
+
+    def key(way):
+        try:
+            return way(url)
+        except ValueError:
+            return ValueError
+
+    assert key(asset_key) == key(_key_by_parts)
+    if is_plain(url):
+        parts = urlsplit(url)
+        assert parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
 
 
 def test_an_asset_is_found_under_its_next_signature(tmp_path):
@@ -98,6 +142,17 @@ def test_only_what_was_written_since_is_hashed_when_it_is_found(tmp_path, monkey
     assert cache.find("https://x/a.png") == added and not hashed
     os.utime(added.path, ns=(0, 0))  # a copy of the cache elsewhere, or an earlier labelsync's, which kept no time
     assert cache.find("https://x/a.png") == added and hashed == [added.path]
+
+
+def test_an_earlier_labelsyncs_entry_which_holds_no_first_bytes_is_as_good(tmp_path):
+    cache = AssetCache(tmp_path)
+    added = cache.add("https://x/a.png", b"the first bytes, and more")
+    assert added.head == b"the first bytes,"
+    (entry,) = (tmp_path / "urls").rglob("*.json")
+    known = json.loads(entry.read_bytes())
+    del known["head"]
+    entry.write_text(json.dumps(known))
+    assert cache.find("https://x/a.png") == added
 
 
 def test_the_cache_holds_no_secret(tmp_path):

@@ -19,7 +19,7 @@ from labelsync.pixels.instance import decode_instance_bitmap, ids_of_image
 from labelsync.pixels.jpeg import outline_of
 from labelsync.pixels.opening import opened
 from labelsync.pixels.png import decode_png, encode_grey
-from labelsync.pixels.semantic import count_pixels, decode_semantic, encode_semantic, to_semantic
+from labelsync.pixels.semantic import _true_at, count_pixels, decode_semantic, encode_semantic, to_semantic
 
 
 def saved(image: Image.Image, fmt: str = "PNG", **options) -> bytes:
@@ -207,6 +207,15 @@ def test_a_turned_bitmap_has_its_classes_where_they_are(large):
     expected = to_semantic(ids, classes)
     assert np.array_equal(to_semantic(ids.T, classes), expected.T)
     assert np.array_equal(to_semantic(ids[::-1, ::-1], classes), expected[::-1, ::-1])
+
+
+@pytest.mark.parametrize("size", [0, 1, 7, 8, 9, 64, 203])
+@pytest.mark.parametrize("share", [0, 0.05, 0.5, 1])
+def test_true_flags_are_found_where_they_are(size, share):
+    """Also where the last ones fill no group of eight, and where the flags begin in the middle of a word."""
+    flags = np.random.default_rng(size).random(size + 1) < share
+    for part in (flags[:size], flags[1:]):
+        assert _true_at(part).tolist() == np.flatnonzero(part).tolist()
 
 
 @given(bitmaps)

@@ -258,6 +258,16 @@ def test_no_heavy_vendor_is_loaded_by(then):
     assert done.stdout.split() == []
 
 
+def test_a_command_loads_no_other_one_and_a_pull_no_arrays():
+    """Half of the time of a round with nothing new is its start."""
+    script = LOADED.format(
+        then="from labelsync.cli.main import main\nmain.get_command(None, 'pull')\nimport labelsync.release.pull",
+        heavy=["labelsync.cli.convert", "labelsync.cli.check", "numpy", *HEAVY],
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
+
+
 # ---------------------------------------------------------------- errors
 
 

@@ -1,5 +1,6 @@
 """Release files as they occur, and as they should not: what `parse_release` makes of them."""
 
+import gc
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from labelsync.errors import OptionError, ReleaseFormatError
 from labelsync.records.release import Annotation, Label, Release
 from labelsync.release.folder import file_stem, release_digest
-from labelsync.release.parse import default_name, parse_release
+from labelsync.release.parse import default_name, parse_release, uncollected
 from labelsync.taxonomy import Category, palette
 from tests.releases import draw_release, edit_release, release_document, sample_entry
 
@@ -322,3 +323,17 @@ def test_lone_surrogates_do_not_end_in_a_traceback(tmp_path: Path) -> None:
     release = parse_release(path.read_bytes(), where="x")
     (release.samples[0].name + release.samples[0].uuid).encode()
     assert release_digest(json.loads(path.read_bytes()), where="x")
+
+
+def test_cycles_are_looked_for_again_after_a_release_was_read_or_could_not_be():
+    assert gc.isenabled()
+    with pytest.raises(ReleaseFormatError):
+        parse_release(b"{}", where="x")
+    assert gc.isenabled()
+    gc.disable()
+    try:
+        with uncollected(), uncollected():
+            pass
+        assert not gc.isenabled()  # somebody else's choice
+    finally:
+        gc.enable()

@@ -122,6 +122,17 @@ def test_only_what_changed_is_read_and_the_result_is_that_of_a_conversion_of_eve
     assert len(linked) == record.linked == record.shards - 2
 
 
+def test_the_pages_of_a_row_group_do_not_tell_which_rows_were_taken_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A group of more than a page (1 MiB): Parquet would end one wherever old rows and new ones meet."""
+    monkeypatch.setattr(shards, "SHARD_ROWS", 64)
+    change = redraw(tmp_path / "drawn", *range(1, 12, 3))
+    old, release = two(tmp_path, samples=12, size=(800, 1200), change=change)
+    assert max(p.stat().st_size for p in (old / "data").iterdir()) > 2 << 20
+    assert same_as_from_scratch(tmp_path, release, old).reused == 8
+
+
 def test_the_same_release_again_is_linked_whole(tmp_path: Path, decoded: list[str], cli: Cli) -> None:
     old, release = two(tmp_path)
     decoded.clear()

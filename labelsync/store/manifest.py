@@ -5,6 +5,7 @@ A stage folder is finished when its manifest.json exists; the manifest is writte
 
 import datetime
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -73,7 +74,7 @@ def write_manifest(
 ) -> Manifest:
     """Digest every file below `folder` (not those in `exclude`, at its top, nor `known` ones), write it last."""
     files = dict(known or {})
-    for name in sorted({p.relative_to(folder).as_posix() for p in folder.rglob("*")} - files.keys()):
+    for name in sorted(_names_below(folder) - files.keys()):
         if name.split("/")[0] not in (MANIFEST, *exclude) and (path := folder / name).is_file():
             files[name] = FileEntry(sha256_file(path), path.stat().st_size)
     body = {
@@ -98,6 +99,12 @@ def write_manifest(
     )
     write_text(folder / MANIFEST, to_json(manifest) + "\n")
     return manifest
+
+
+def _names_below(folder: Path) -> set[str]:
+    """Names of what lies below a folder and is no folder; as texts, since a pull's has thousands."""
+    start = len(str(folder)) + 1
+    return {f"{top}/{name}"[start:].replace(os.sep, "/") for top, _, names in os.walk(folder) for name in names}
 
 
 def read_manifest(folder: Path, stage: str = "") -> Manifest:
