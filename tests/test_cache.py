@@ -52,31 +52,9 @@ def test_another_name_is_another_asset(other):
     assert asset_key(other) != asset_key(f"https://bucket.example/a/b.png?id=1&{AWS}")
 
 
-URLS = st.lists(
-    st.sampled_from(
-        [
-            *'hHx/:?#@&=%+;.-[] é"\n',
-            "https://",
-            "http://h/",
-            "h.example:80/",
-            "user@",
-            "id=3",
-            "sig=s",
-            "sv=1",
-            "%20",
-            "Signature=1",
-            "Expires=2",
-            "X-Amz-Date=1",
-            "X-Amz-%41=1",
-            "X-Amz-é",
-            "signature",
-            "&&",
-            ":0",
-            ":99999/",
-        ]
-    ),
-    max_size=8,
-).map("".join)
+PIECES = ["https://", "http://h/", "h.example:80/", ":0/", ":99999/", "user@", "id=3", "%20", "&&", "X-Amz-%41=1"]
+PIECES += ["sig=s", "sv=1", "Signature=1", "signature", "Expires=2", "X-Amz-Date=1", "X-Amz-é"]
+URLS = st.lists(st.sampled_from([*'hHx/:?#@&=%+;.-[] é"\n', *PIECES]), max_size=8).map("".join)
 
 
 @given(url=URLS | URLS.map("https://h.example/a".__add__) | URLS.map("https://h.example/a.png?".__add__))

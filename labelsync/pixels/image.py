@@ -2,6 +2,7 @@
 
 import io
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -128,13 +129,19 @@ def require_whole(data: bytes) -> tuple[int, int]:
     with opened(data) as image:
         size_hw = _size_hw(image)
         if image.format == "JPEG" and (outline := outline_of(data)) is not None:
-            with Image.open(io.BytesIO(outline)) as tables:
-                tables.load()
+            _require_sound(outline)
         elif decode_png(data, image) is None:
             width, height = image.size
             image.draft(image.mode, (max(1, width // 8), max(1, height // 8)))  # reads all and does a third less
             image.load()
         return size_hw
+
+
+@lru_cache(maxsize=256)  # the images of a camera have the same tables
+def _require_sound(outline: bytes) -> None:
+    """Raises whatever Pillow raises for a tiny JPEG of these tables; only the sound ones are remembered."""
+    with Image.open(io.BytesIO(outline)) as tables:
+        tables.load()
 
 
 def encode_png(array: npt.NDArray[Any], *, level: int = 6) -> bytes:
