@@ -20,8 +20,8 @@ from labelsync.model.precision import DTYPES, pick_precision
 from labelsync.model.preprocess import normalize, resize
 from labelsync.model.segformer import logits_of
 from labelsync.model.uncertainty import Uncertainty, winner_and_probabilities, winner_and_uncertainty
-from labelsync.model.ways import Canvas, Found, Grid, Pick, pick_of_mean, read_ways, scaled
-from labelsync.model.winner import winner_and_confidence, winning_output
+from labelsync.model.ways import Canvas, Found, Grid, Pick, picked, read_ways, scaled
+from labelsync.model.winner import winner_and_confidence, winner_and_label_probability, winning_output
 from labelsync.pixels.image import decode_image, rgb
 
 ImageLike = npt.NDArray[np.uint8] | bytes | Image.Image | str | PathLike[str]
@@ -124,6 +124,33 @@ class Segmenter:
         found = self._in_batches(images, winner_and_confidence)
         return [(self._table[winner.cpu().numpy()], c.cpu().numpy()) for winner, c in found]
 
+    def segment_with_labels(
+        self, images: Iterable[ImageLike], labels: Iterable[npt.NDArray[Any]]
+    ) -> list[tuple[npt.NDArray[Any], npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+        """As `segment_with_confidence`, and beside both how probable the model finds each image's label.
+
+        That is (H, W) float32 in 0..1: the softmax probability of the class that the label, (H, W) disk ids, gives a
+        pixel; 0 where it gives none, or one that the model does not know. Other probabilities are never kept.
+
+        Raises:
+            BitmapError: not an image, or a label of another size or with other ids.
+            OptionError: an exported graph that gives classes alone.
+            ModelError: as `segment`.
+        """
+        if self._exported("classes"):
+            source = self.loaded.source
+            raise OptionError(f"{source} does not say how sure it is", hint="export the model with --gives logits")
+        outputs = np.full(self.labels.num_labels + 1, -1, np.int32)  # of each disk id
+        known = np.flatnonzero(self._table)
+        outputs[self._table[known]] = known
+        arrays, ids = [as_array(image) for image in images], list(labels)
+        for array, label in zip(arrays, ids, strict=True):
+            if label.shape != array.shape[:2] or int(label.max()) >= len(outputs):
+                raise BitmapError("a label does not fit its image or the classes")
+        beside = [torch.from_numpy(outputs[label]).to(self.device) for label in ids]
+        found = self._in_batches(arrays, winner_and_label_probability, beside)
+        return [(self._table[w.cpu().numpy()], sure.cpu().numpy(), p.cpu().numpy()) for w, sure, p in found]
+
     def segment_with_uncertainty(self, images: Iterable[ImageLike]) -> list[tuple[npt.NDArray[Any], Uncertainty]]:
         """As `segment_batch`, and beside each class map how sure the model is of each pixel. Raises as `segment`."""
         self._require_logits("uncertainty")
@@ -166,20 +193,24 @@ class Segmenter:
         """Where the model is."""
         return next(self.loaded.model.parameters()).device
 
-    def _in_batches(self, images: Iterable[ImageLike], pick: Pick) -> list[Found]:
+    def _in_batches(self, images: Iterable[ImageLike], pick: Pick, beside: Sequence[torch.Tensor] = ()) -> list[Found]:
+        """What `pick` makes of the outputs for each image; `beside` = a map for each that it takes too, or nothing."""
         arrays = [as_array(image) for image in images]
         found: list[Found] = []
         size = self.batch_size if self.ways.window is None else 1  # an image has many windows
         for start in range(0, len(arrays), size):
-            found += self._segment(arrays[start : start + size], pick)
+            found += self._segment(arrays[start : start + size], pick, beside[start : start + size])
         return found
 
-    def _segment(self, arrays: Sequence[npt.NDArray[np.uint8]], pick: Pick) -> list[Found]:
+    def _segment(
+        self, arrays: Sequence[npt.NDArray[np.uint8]], pick: Pick, beside: Sequence[torch.Tensor]
+    ) -> list[Found]:
         self._ready()
+        maps = [beside[i : i + 1] for i in range(len(arrays))]
         try:
             with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
                 views = self._plain_views(arrays) if self.ways.plain else self._views(arrays)
-                found = [_picked(v, a.shape[:2], pick) for v, a in zip(views, arrays, strict=True)]
+                found = [picked(v, a.shape[:2], pick, m) for v, a, m in zip(views, arrays, maps, strict=True)]
                 finite = bool(torch.stack([torch.isfinite(view).all() for each in views for view in each]).all())
         except torch.OutOfMemoryError:
             raise ModelError(
@@ -268,14 +299,6 @@ class Segmenter:
     def _ready(self) -> None:
         if self.loaded.model.training:
             self.loaded.model.eval()
-
-
-def _picked(views: Sequence[torch.Tensor], size_hw: Sequence[int], pick: Pick) -> Found:
-    """What is picked from an image's views."""
-    if len(views) > 1:
-        return pick_of_mean(views, size_hw, pick)
-    found = pick(views[0], size_hw)
-    return found if isinstance(found, tuple) else (found,)
 
 
 def as_array(image: ImageLike) -> npt.NDArray[np.uint8]:
