@@ -28,7 +28,7 @@ from labelsync.quality.second_opinion import Opinion
 from labelsync.quality.subject import Content, Subject
 from labelsync.quality.usual import FLOOR
 from labelsync.records.findings import Finding
-from labelsync.store import read_manifest, verify_files
+from labelsync.store.manifest import read_manifest, verify_files
 from tests.models import label_map, loud, tiny_segformer
 from tests.releases import draw_release, edit_release, sample_uuid
 from tests.test_safety import slow_components

@@ -19,7 +19,7 @@ from labelsync.model.uncertainty import (
 )
 from labelsync.model.winner import winner_and_confidence, winner_and_label_probability, winning_output
 from tests.models import label_map, loud, numbered, tiny_segformer
-from tests.test_segmenter import picture
+from tests.pictures import busy_picture
 
 
 def everything(logits: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
@@ -83,7 +83,7 @@ def test_the_probability_of_a_label_is_the_softmax_at_its_class(scale: float) ->
 def test_labels_are_found_as_probable_as_all_probabilities_say(tmp_path: Path) -> None:
     config = tiny_segformer(tmp_path, 5)
     loaded = loud(new_model(config, numbered(5), image_size=(64, 96), seed=0))
-    images = [picture(50, 70), picture(90, 40, seed=1), picture(120, 130, seed=2)]
+    images = [busy_picture(50, 70), busy_picture(90, 40, seed=1), busy_picture(120, 130, seed=2)]
     rng = np.random.default_rng(0)
     for labels in (None, label_map("class 4", "no such", "class 1")):
         segmenter = Segmenter(loaded, batch_size=2, labels=labels)
@@ -116,7 +116,7 @@ def test_the_numbers_of_an_image() -> None:
 def test_a_segmenter_gives_the_same_classes_with_and_without(tmp_path: Path) -> None:
     config = tiny_segformer(tmp_path, 5)
     loaded = loud(new_model(config, numbered(5), image_size=(64, 96), seed=0))
-    images = [picture(50, 70), picture(90, 40, seed=1), picture(120, 130, seed=2)]
+    images = [busy_picture(50, 70), busy_picture(90, 40, seed=1), busy_picture(120, 130, seed=2)]
     for labels in (None, label_map("class 4", "class 1")):  # a foreign winner is 0, and as sure as any
         segmenter = Segmenter(loaded, batch_size=2, labels=labels)
         plain = segmenter.segment_batch(images)

@@ -33,7 +33,7 @@ from labelsync.pixels.semantic import decode_semantic, encode_semantic
 from labelsync.quality.second_opinion import LEAST_SHARE, Opinion
 from labelsync.quality.subject import Content, Subject
 from labelsync.records.release import Row
-from labelsync.store import sha256
+from labelsync.store.files import sha256
 from tests.benchmarks.measure import say
 
 SHARES = (0.01, 0.05, 0.1)  # of the components
