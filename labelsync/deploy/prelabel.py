@@ -6,20 +6,19 @@ from pathlib import Path
 from typing import Any
 
 from labelsync import store
-from labelsync.deploy.categories import place
+from labelsync.deploy.categories import Placement, place
 from labelsync.deploy.drafting import Job, draft
 from labelsync.deploy.journal import RECORD, Past, opened, read
+from labelsync.deploy.ledger import kept_ledger
 from labelsync.deploy.strategy import read_strategy
 from labelsync.deploy.undo import undo_prelabels
 from labelsync.deploy.waiting import find_work
 from labelsync.errors import OptionError, OutputExists, SamplesFailed
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.source import locate
-from labelsync.records.prelabels import PrelabelLedger, PrelabelRecord
-from labelsync.records.text import to_json
+from labelsync.records.prelabels import PrelabelLedger, PrelabelRecord, PrelabelRow
 from labelsync.release.labeling import Labeling, SampleState
 
-LEDGER = "ledger.json"
 GROUND_TRUTH = "ground-truth"
 
 
@@ -48,7 +47,9 @@ def prelabel(
     left alone: the label is read right before and right after each write (see `labelsync.deploy.writing` for what the
     API leaves open). The same command after an interruption goes on, without doing anything twice.
 
-    Leaves a folder with record.jsonl, which knows every write, and ledger.json, a row for every sample.
+    Leaves a folder with record.jsonl, which knows every write, and ledger.json, a row for every sample; both also when
+    the platform or a Ctrl-C ends the run. Images go into the asset cache (LABELSYNC_CACHE), some ahead of the model;
+    `pull` finds them there once the labels are released.
 
     Args:
         model: a model folder or a Hub id "user/name[@revision]". Only `undo` does without.
@@ -103,30 +104,43 @@ def prelabel(
             held.enter_context(store.locked(target))
             journal = held.enter_context(opened(target / RECORD))
             past = journal.past
+            _require_same(target, past, head)  # another run may have begun the record before the lock was ours
         job = Job(platform, journal, past, segmenter, placement, min_size, "" if dry_run else platform.user(), order)
-        ledger = _run(job, head, platform.states(dataset), labels=labels, limit=limit)
+        states = platform.states(dataset)
+        rows: dict[str, PrelabelRow] = {}
+        with kept_ledger(None if dry_run else target, states, rows):
+            _run(job, head, states, rows, labels=labels, limit=limit)
+        ledger = PrelabelLedger(tuple(rows[s.uuid] for s in states))
         if journal is not None:
-            store.write_text(target / LEDGER, to_json(ledger) + "\n")
             journal.add("end")
-    record = PrelabelRecord(
+    record = _record(
+        ledger,
+        placement,
         path="" if dry_run else str(target),
         dataset=dataset,
         labelset=labelset,
         model=str(model),
+        dry_run=dry_run,
+        labels=labels,
+        strategy=order.name if order else "",
+    )
+    _refuse_losses(ledger, record)
+    return record
+
+
+def _record(ledger: PrelabelLedger, placement: Placement, **given: Any) -> PrelabelRecord:
+    """What the run did; `given` = what it was asked for."""
+    return PrelabelRecord(
         samples=len(ledger.rows),
         outcomes=ledger.totals,
         annotations=sum(row.annotations for row in ledger.rows),
         renamed=placement.renamed,
         undrawn=placement.undrawn,
         races=tuple(row for row in ledger.rows if row.outcome == "lost"),
-        dry_run=dry_run,
-        labels=labels,
-        strategy=order.name if order else "",
         ordered=sum(row.priority is not None for row in ledger.rows),
         theirs=sum(row.theirs is not None for row in ledger.rows),
+        **given,
     )
-    _refuse_losses(ledger, record)
-    return record
 
 
 def _refuse_beside_undo(*, limit: int | None, out: str | Path | None) -> None:
@@ -136,16 +150,20 @@ def _refuse_beside_undo(*, limit: int | None, out: str | Path | None) -> None:
 
 
 def _run(
-    job: Job, head: Mapping[str, Any], states: Sequence[SampleState], *, labels: bool, limit: int | None
-) -> PrelabelLedger:
-    """Settle what an interrupted run left open, then predict and write; one row for every sample, in order."""
+    job: Job,
+    head: Mapping[str, Any],
+    states: Sequence[SampleState],
+    rows: dict[str, PrelabelRow],
+    *,
+    labels: bool,
+    limit: int | None,
+) -> None:
+    """Settle what an interrupted run left open, then predict and write; `rows` gets one for every sample."""
     work = find_work(job, states, labels=labels, limit=limit)
     if job.journal is not None:
         job.journal.add("run", **head)
-    rows = {**work.rows}
-    for row in draft(job, work.samples, work.keep):
-        rows[row.uuid] = row
-    return PrelabelLedger(tuple(rows[s.uuid] for s in states))
+    rows.update(work.rows)
+    draft(job, work.samples, work.keep, rows)
 
 
 def _check(model: str | Path, dataset: str, *, limit: int | None, min_size: int) -> None:
@@ -166,13 +184,18 @@ def _past(target: Path, head: Mapping[str, Any]) -> Past:
             raise OutputExists(f"{target} is not a folder of prelabel", hint="choose another --out")
         return Past()
     past = read(target / RECORD)
+    _require_same(target, past, head)
+    return past
+
+
+def _require_same(target: Path, past: Past, head: Mapping[str, Any]) -> None:
+    """Raises OutputExists if the record is of another model, dataset or settings."""
     other = [k for k in head if k != "model" and past.head and past.head.get(k) != head[k]]
     if other:
         raise OutputExists(
             f"{target} holds the record of prelabels with another {other[0].replace('digest', 'model')}",
             hint="choose another --out",
         )
-    return past
 
 
 def _refuse_losses(ledger: PrelabelLedger, record: PrelabelRecord) -> None:

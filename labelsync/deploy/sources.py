@@ -6,6 +6,7 @@ the Hub. What is neither on disk nor given with --split and reads "owner/name" i
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -196,8 +197,8 @@ def _of_segments(dataset: str) -> Source:
     digest = store.digest_of([dataset, [[s.uuid, asset_key(s.image_url or "")] for s in samples]])
 
     def items() -> Iterator[Item]:
-        with current_images(dataset, samples) as images:
-            for sample, name in zip(samples, names, strict=True):
-                yield Item(sample.name, name, partial(images.read, sample))
+        with closing(current_images(dataset, samples)) as images:
+            for image, name in zip(images, names, strict=True):
+                yield Item(image.sample.name, name, image.read)
 
     return Source(dataset, digest, len(samples), items)

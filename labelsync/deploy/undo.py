@@ -8,6 +8,7 @@ from tqdm import tqdm
 
 from labelsync import store
 from labelsync.deploy.journal import RECORD, Entry, Journal, opened, read
+from labelsync.deploy.ledger import kept_ledger
 from labelsync.deploy.ordering import reset_priority
 from labelsync.deploy.writing import TRIES, is_free
 from labelsync.errors import AuthError, LabelsyncError, OptionError, SamplesFailed, ServiceError
@@ -20,7 +21,7 @@ def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: st
     """Delete the labels that a record says were written and that are still what was written.
 
     Where the record knows what stood there before, that is put back. The label is read right before and right after.
-    Priorities that are still what was written become 0 again.
+    Priorities that are still what was written become 0 again. The ledger then has a row for every sample of the record.
 
     Args:
         record: the folder that prelabel left, or its record.jsonl.
@@ -31,6 +32,8 @@ def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: st
         OptionError: it is of another model, dataset, labelset or server.
         SamplesFailed: labels that could not be taken back; the others are.
     """
+    if not str(record):  # as a path it would be the current folder
+        raise OptionError("--undo is empty", hint="give the folder that prelabel left")
     given = Path(record)
     path = given / RECORD if given.is_dir() or given.suffix != ".jsonl" else given
     head = read(path).head
@@ -42,14 +45,15 @@ def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: st
     with store.locked(path.parent), Labeling(head["labelset"]) as platform, opened(path) as journal:
         if platform.server != head["server"]:
             raise OptionError(f"{path} is of {head['server']}, not {platform.server}", hint="set SEGMENTS_API_URL")
-        standing = [e for e in journal.past.entries.values() if e.may_stand]
-        rows = {
-            entry.uuid: _undo(platform, journal, entry, dry_run=dry_run)
-            for entry in tqdm(standing, desc="undo", unit="label", disable=None)
-        }
-        for place in tqdm(list(journal.past.places.values()), desc="undo", unit="priority", disable=None):
-            reset = reset_priority(platform, journal, place, dry_run=dry_run)
-            rows[place.uuid] = _both(rows.get(place.uuid), reset)
+        past = journal.past
+        standing, places = [e for e in past.entries.values() if e.may_stand], list(past.places.values())
+        rows: dict[str, PrelabelRow] = {}
+        with kept_ledger(None if dry_run else path.parent, [*standing, *places], rows):
+            for entry in tqdm(standing, desc="undo", unit="label", disable=None):
+                rows[entry.uuid] = _undo(platform, journal, entry, dry_run=dry_run)
+            for place in tqdm(places, desc="undo", unit="priority", disable=None):
+                reset = reset_priority(platform, journal, place, dry_run=dry_run)
+                rows[place.uuid] = _both(rows.get(place.uuid), reset)
     ledger = PrelabelLedger(tuple(rows.values()))
     if failed := ledger.failed:
         raise SamplesFailed(
