@@ -91,6 +91,8 @@ def _is_below(file: Path, folder: Path) -> bool:
 
 
 def _expand(item: str) -> list[Path]:
+    if not item:  # as a path it would be the current folder
+        return []
     path = Path(item).expanduser()
     if path.is_dir():
         folder = path / "images" if stage_of(path) == "pull" else path
