@@ -17,10 +17,9 @@ from labelsync.deploy.kept import Kept, keeping, to_line
 from labelsync.deploy.output import Prediction, Wanted, answers, save
 from labelsync.deploy.sources import Item, Source, find_sources
 from labelsync.errors import LabelsyncError, SamplesFailed
-from labelsync.labels import LabelMap
 from labelsync.model.ahead import Loading, load_ahead
 from labelsync.model.load import pick_device
-from labelsync.model.precision import pick_precision
+from labelsync.model.precision import pick_precision, refuse_precision
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.source import locate
 from labelsync.model.ways import read_ways
@@ -88,7 +87,7 @@ def predict(
         probabilities: also write probabilities/ (`numpy.load(..)["probabilities"]`): (K, H, W) uint8, [i] is the
             softmax probability of class id i + 1 in 255ths. Several megabytes an image; images then run one by one.
         precision: "fp32", "bf16" or "fp16" (mixed precision), "auto" = fp16 on a CUDA device, fp32 elsewhere.
-            `evaluate` always computes in fp32.
+            `evaluate` always computes in fp32. An .onnx file computes in what it was exported in: refused beside one.
         batch_size: images run through the model at once.
         device: "cuda", "cpu", ...; None = a GPU if there is one.
         flip, scales, window: also look at images mirrored, in several sizes and through windows, as `Segmenter` does.
@@ -112,9 +111,12 @@ def predict(
         "keep_zero": keep_zero,
         "config": config,
     }
-    computed = pick_precision(precision, pick_device(device))
+    files = locate(model)
+    if files.file is not None and precision != "auto":
+        refuse_precision(files.source, precision)
+    computed = pick_precision(precision if files.file is None else "fp32", pick_device(device))
     sources = find_sources([str(item) for item in given], split=split, reading=reading, outside=Path(out))
-    inputs = {"model": locate(model).digest, "images": store.digest_of([[s.shown, s.digest] for s in sources])}
+    inputs = {"model": files.digest, "images": store.digest_of([[s.shown, s.digest] for s in sources])}
     wanted = Wanted(overlays, entropy, probabilities)
     ways = read_ways(flip=flip, scales=scales, window=window)
     seen: dict[str, Any] = {"flip": ways.flip, "scales": list(ways.scales), "window": ways.window_text}
@@ -131,8 +133,8 @@ def predict(
                 videos = run.watch(sources, made)
                 kept.hand_over(work)
             resumed = run.resumed
-            manifest = _write(work, made, videos, segmenter.labels, inputs=inputs, settings=settings)
-    record = _record(manifest, path=str(out), model=str(model), precision=computed)
+            manifest = _write(work, made, videos, segmenter, inputs=inputs, settings=settings)
+    record = _record(manifest, path=str(out), model=str(model))
     if record.failed:
         raise _unread(record.failed, record.images, f"the others are in {out}")
     return replace(record, seconds=round(time.perf_counter() - started, 1), resumed=resumed, unchanged=unchanged)
@@ -237,21 +239,26 @@ def _write(
     work: Path,
     made: Sequence[Prediction],
     videos: Mapping[str, VideoScores],
-    labels: LabelMap,
+    segmenter: Segmenter,
     *,
     inputs: Mapping[str, str],
     settings: Mapping[str, Any],
 ) -> store.Manifest:
     """id2label.json, predictions.jsonl and, last, the manifest."""
-    store.write_text(work / "id2label.json", labels.id2label_json())
+    store.write_text(work / "id2label.json", segmenter.labels.id2label_json())
     store.write_text(work / "predictions.jsonl", "".join(to_line(line) for line in made))
     failed = {line.image: line.problem for line in made if line.problem}
-    summary = {"images": len(made), "failed": failed, "videos": {name: asdict(v) for name, v in videos.items()}}
-    return store.write_manifest(work, "predict", inputs=inputs, settings=settings, summary=summary, labels=labels)
+    summary: dict[str, Any] = {"images": len(made), "failed": failed, "precision": segmenter.precision}
+    summary["videos"] = {name: asdict(v) for name, v in videos.items()}
+    return store.write_manifest(
+        work, "predict", inputs=inputs, settings=settings, summary=summary, labels=segmenter.labels
+    )
 
 
 def _record(manifest: store.Manifest, **here: Any) -> PredictRecord:
     """The record of predictions, made just now or found; `here` = what depends on this call."""
-    return from_json(
-        PredictRecord, to_json({"videos": {}} | manifest.summary | here | {"seconds": 0.0}), where="record"
-    )
+    older = {
+        "videos": {},
+        "precision": manifest.settings.get("precision", "fp32"),
+    }  # has a manifest of an older version
+    return from_json(PredictRecord, to_json(older | manifest.summary | here | {"seconds": 0.0}), where="record")
