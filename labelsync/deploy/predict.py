@@ -78,7 +78,8 @@ def predict(
     Args:
         model: a model folder, a Hub id "user/name[@revision]", or an .onnx file of `export`.
         images: files, folders (all images below them), globs and videos; a folder or Hub id of a dataset, with `split`;
-            "owner/name", which is no path here, for all samples of a dataset on Segments.ai (SEGMENTS_API_KEY).
+            "owner/name", which is no path here, for all samples of a dataset on Segments.ai (SEGMENTS_API_KEY). Of
+            several datasets, or files beside one, what is made of each dataset lies in a folder of its name.
         out: folder to leave.
         split: which split of the datasets that `images` names, as for `evaluate`.
         overlays: also write pictures to look at, and of a video an overlay video.

@@ -10,7 +10,7 @@ from labelsync.deploy.categories import Placement, place
 from labelsync.deploy.drafting import Job, draft
 from labelsync.deploy.journal import RECORD, Past, opened, read
 from labelsync.deploy.ledger import kept_ledger
-from labelsync.deploy.strategy import read_strategy
+from labelsync.deploy.strategy import read_strategy, require_strategy
 from labelsync.deploy.undo import undo_prelabels
 from labelsync.deploy.waiting import find_work
 from labelsync.errors import OptionError, OutputExists, SamplesFailed
@@ -95,6 +95,7 @@ def prelabel(
         platform = held.enter_context(Labeling(labelset))
         found = platform.dataset(dataset)
         segmenter = Segmenter(model, device=device, batch_size=batch_size)
+        require_strategy(segmenter, order)
         placement = place(segmenter.labels, found.categories, dataset=dataset)
         head: dict[str, Any] = {"server": platform.server, "dataset": dataset, "labelset": labelset}
         head |= {"model": str(model), "digest": files.digest, "min_size": min_size}

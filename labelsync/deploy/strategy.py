@@ -77,6 +77,15 @@ def judge(segmenter: Segmenter, images: Sequence[npt.NDArray[np.uint8]], strateg
     return [Judgement(*parts) for parts in zip(bitmaps, unsure, embeddings, strict=True)]
 
 
+def require_strategy(segmenter: Segmenter, strategy: Strategy | None) -> None:
+    """Ask the model once, on a black image, before anything is fetched or kept for it.
+
+    Raises:
+        OptionError, ModelError: it cannot say what the strategy goes by, as an exported graph that gives classes.
+    """
+    judge(segmenter, [np.zeros((*segmenter.loaded.size_hw, 3), np.uint8)], strategy)
+
+
 def _unsure(
     segmenter: Segmenter, images: Sequence[npt.NDArray[np.uint8]], measure: str
 ) -> tuple[list[npt.NDArray[Any]], list[float]]:
