@@ -339,6 +339,8 @@ def test_eight_bits_change_some_pixels_and_a_breach_ends_in_a_failed_gate(place:
     assert made.bytes < record(place, "logits").bytes
     told = json.loads((tmp_path / "export.json").read_text())
     assert (told["precision"], bool(told["gates"][0]["reason"])) == ("int8", True)
+    fewer = export(place / "model", out=tmp_path / "f/m.onnx", **(asked | {"tolerance": 0.5, "limit": 1}))
+    assert (fewer.measured_on, fewer.calibrated_on) == ("1 images given", "3 images given")
 
 
 @pytest.fixture(scope="module")

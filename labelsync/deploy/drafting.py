@@ -17,7 +17,7 @@ from labelsync.deploy.instances import instances, merge_specks
 from labelsync.deploy.journal import Journal, Past
 from labelsync.deploy.ordering import set_priority, with_theirs
 from labelsync.deploy.strategy import Judgement, Strategy, judge, priorities
-from labelsync.deploy.writing import write_label
+from labelsync.deploy.writing import WRITERS, write_label
 from labelsync.errors import AuthError, BitmapError, LabelsyncError, ServiceError
 from labelsync.model.ahead import load_ahead
 from labelsync.model.segmenter import Segmenter
@@ -30,7 +30,6 @@ from labelsync.release.current import AHEAD, DOWNLOADS
 from labelsync.release.labeling import Labeling, NewLabel, SampleState
 from labelsync.release.signed_urls import SignedUrls
 
-WRITERS = 4  # labels written at the same time; each takes five requests, one after the other
 GIVE_UP_AFTER = 4  # labels in a row that the server did not take, each with its retries; then the run ends
 
 
@@ -175,7 +174,7 @@ def _order(job: Job, placed: Sequence[_Drafted], patience: "_Patience", rows: Mu
     every = list(zip(placed, found, strict=True))
     with ThreadPoolExecutor(WRITERS, thread_name_prefix="prelabel") as pool:
         try:
-            for _ in pool.map(order, tqdm(every, desc="order", unit="image", disable=None)):
+            for _ in tqdm(pool.map(order, every), total=len(every), desc="order", unit="image", disable=None):
                 pass
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)

@@ -201,11 +201,12 @@ def _require_same(target: Path, past: Past, head: Mapping[str, Any]) -> None:
 
 def _refuse_losses(ledger: PrelabelLedger, record: PrelabelRecord) -> None:
     if failed := ledger.failed:
-        done = f"; {record.outcomes.get('prelabeled', 0)} others are prelabeled"
-        done = done if record.labels else f"; {record.ordered} others are ordered"
+        done = record.outcomes.get("prelabeled", 0) if record.labels else record.ordered
+        what = "prelabeled" if record.labels else "ordered"
         raise SamplesFailed(
-            f"{len(failed)} of {len(ledger.rows)} samples failed{'' if record.dry_run else done}",
+            f"{len(failed)} of {len(ledger.rows)} samples failed"
+            + ("" if record.dry_run else f"; {done} others are {what}"),
             hint="what failed is tried again by the same command"
-            + ("" if record.dry_run else f"; --undo {record.path} takes the others back"),
+            + (f"; --undo {record.path} takes the others back" if done and not record.dry_run else ""),
             details=[f"{row.name!r}: {row.reason}" for row in (*failed, *record.races)],
         )

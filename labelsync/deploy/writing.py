@@ -26,6 +26,7 @@ from labelsync.records.prelabels import PrelabelRow
 from labelsync.release import transport
 from labelsync.release.labeling import UNLABELED, Labeling, LabelState, NewLabel, SampleState
 
+WRITERS = 4  # labels written, or taken back, at the same time; each takes five requests, one after the other
 TRIES = 3  # of a write that the platform may or may not have done
 
 
