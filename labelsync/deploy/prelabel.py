@@ -62,7 +62,7 @@ def prelabel(
             classes; "low-confidence", the share of pixels where no class has half of the probability; "flip", the share
             that changes its class when the image is mirrored; "diverse", that it looks like none before it; one of the
             first four "+diverse", as "entropy+diverse", for both; or "none", to leave the queue as it is. A diverse
-            order is one among the samples of one run.
+            order is one among the samples of one run; of more than 2000 the others follow by uncertainty.
         labels: False = write no labels, and only order the samples that wait for a labeler, prelabeled ones included.
         out: folder of the record; None = "prelabels-<dataset>-<digest of the model>" here, so that a model goes on
             with its own record.
@@ -70,7 +70,7 @@ def prelabel(
         device: "cuda", "cpu", ...; None = a GPU if there is one.
         dry_run: predict, and write nothing anywhere but images into the cache.
         undo: take back the labels and priorities of this record (the folder, or its record.jsonl) that nobody has
-            touched since, all of them: `limit` and `out` are refused beside it.
+            touched since, all of them: `limit`, `out`, `labels` and `strategy` are refused beside it.
 
     Raises:
         OptionError: a setting or labelset that does not exist.
@@ -82,7 +82,7 @@ def prelabel(
         SamplesFailed: of some samples; all others are done, and the ledger says which and why.
     """
     if undo is not None:
-        _refuse_beside_undo(limit=limit, out=out)
+        _refuse_beside_undo(limit=limit, out=out, labels=labels, strategy=strategy)
         other = labelset if labelset != GROUND_TRUTH else ""
         return undo_prelabels(undo, model=str(model), dataset=dataset, labelset=other, dry_run=dry_run)
     _check(model, dataset, limit=limit, min_size=min_size)
@@ -144,9 +144,11 @@ def _record(ledger: PrelabelLedger, placement: Placement, **given: Any) -> Prela
     )
 
 
-def _refuse_beside_undo(*, limit: int | None, out: str | Path | None) -> None:
-    for flag, value in (("--limit", limit), ("--out", out)):
-        if value is not None:
+def _refuse_beside_undo(*, limit: int | None, out: str | Path | None, labels: bool, strategy: str) -> None:
+    """Whatever sounds as if less than all were to be taken back."""
+    given = {"--limit": limit is not None, "--out": out is not None, "--no-labels": not labels}
+    for flag, is_given in (given | {"--strategy": strategy != "entropy"}).items():
+        if is_given:
             raise OptionError(f"{flag} says nothing to --undo, which takes a whole record back", hint="leave it out")
 
 

@@ -309,6 +309,8 @@ def test_undo_refuses_other_records(world: World) -> None:
     [
         (("--limit", 1), "--limit says nothing to --undo"),
         (("--out", "elsewhere"), "--out says nothing to --undo"),
+        (("--no-labels",), "--no-labels says nothing to --undo"),
+        (("--strategy", "none"), "--strategy says nothing to --undo"),
         (("--labelset", "model"), "is of labelset ground-truth, not model"),
     ],
 )
