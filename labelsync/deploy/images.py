@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from labelsync import store
 from labelsync.errors import LabelsyncError, OptionError
 from labelsync.pixels import video
+from labelsync.store.files import sha256
+from labelsync.store.manifest import read_manifest
 
 _LONGEST = 200  # bytes of one part of a path; file systems take 255, of which a temporary name needs some
 
@@ -91,7 +92,7 @@ def _not_too_long(part: str) -> str:
     suffix = PurePosixPath(part).suffix
     suffix = suffix if suffix.lower() in SUFFIXES else ""
     start = part.encode("utf-8", "replace")[: _LONGEST - 20].decode(errors="ignore")
-    return f"{start}-{store.sha256(part.encode('utf-8', 'replace'))[:12]}{suffix}"
+    return f"{start}-{sha256(part.encode('utf-8', 'replace'))[:12]}{suffix}"
 
 
 def _folded(name: str) -> str:
@@ -125,7 +126,7 @@ def _expand(item: str) -> list[Path]:
 def stage_of(folder: Path) -> str:
     """The verb of labelsync that left a folder, "" if none did."""
     try:
-        return store.read_manifest(folder).stage
+        return read_manifest(folder).stage
     except (LabelsyncError, OSError):
         return ""
 

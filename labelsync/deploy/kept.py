@@ -13,8 +13,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.deploy.output import Prediction
+from labelsync.store.files import write_text
 
 LINES, _KIND = "lines.jsonl", "kind.json"
 _FILES = ("bitmap", "overlay", "entropy", "probabilities")
@@ -33,7 +33,7 @@ class Unfinished:
         if folder.exists() and _read(folder / _KIND) != kind:
             shutil.rmtree(folder)
         folder.mkdir(exist_ok=True)
-        store.write_text(folder / _KIND, kind)
+        write_text(folder / _KIND, kind)
         self.lines = _read(folder / LINES).splitlines()
         self._lock = threading.Lock()
         self._file = (folder / LINES).open("a", encoding="utf-8")

@@ -5,10 +5,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Protocol
 
-from labelsync import store
 from labelsync.errors import LabelsyncError
 from labelsync.records.prelabels import PrelabelLedger, PrelabelRow
 from labelsync.records.text import to_json
+from labelsync.store.files import write_text
 
 LEDGER = "ledger.json"
 
@@ -51,7 +51,7 @@ def kept_ledger(folder: Path | None, samples: Sequence[Named], rows: Mapping[str
 
 
 def _write(folder: Path, rows: Sequence[PrelabelRow]) -> None:
-    store.write_text(folder / LEDGER, to_json(PrelabelLedger(tuple(rows))) + "\n")
+    write_text(folder / LEDGER, to_json(PrelabelLedger(tuple(rows))) + "\n")
 
 
 def _not_tried(sample: Named, why: BaseException) -> PrelabelRow:

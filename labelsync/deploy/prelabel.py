@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.deploy.categories import Placement, place
 from labelsync.deploy.drafting import Job, draft
 from labelsync.deploy.journal import RECORD, Past, opened, read
@@ -18,6 +17,7 @@ from labelsync.model.segmenter import Segmenter
 from labelsync.model.source import locate
 from labelsync.records.prelabels import PrelabelLedger, PrelabelRecord, PrelabelRow
 from labelsync.release.labeling import Labeling, SampleState
+from labelsync.store.folder import is_vacant, locked
 
 GROUND_TRUTH = "ground-truth"
 
@@ -102,7 +102,7 @@ def prelabel(
         past = _past(target, head)
         journal = None
         if not dry_run:
-            held.enter_context(store.locked(target))
+            held.enter_context(locked(target))
             journal = held.enter_context(opened(target / RECORD))
             past = journal.past
             _require_same(target, past, head)  # another run may have begun the record before the lock was ours
@@ -183,7 +183,7 @@ def _check(model: str | Path, dataset: str, *, limit: int | None, min_size: int)
 def _past(target: Path, head: Mapping[str, Any]) -> Past:
     """What the record at `target` says, if it is one of the same model, dataset and settings, or there is none yet."""
     if not (target / RECORD).is_file():
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        if not is_vacant(target):
             raise OutputExists(f"{target} is not a folder of prelabel", hint="choose another --out")
         return Past()
     past = read(target / RECORD)

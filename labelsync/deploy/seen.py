@@ -14,9 +14,9 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from labelsync import store
 from labelsync.deploy.kept import Unfinished, beside
 from labelsync.deploy.strategy import Strategy
+from labelsync.store.files import digest_of
 
 
 @dataclass(frozen=True, eq=False)
@@ -55,7 +55,7 @@ def seeing(out: Path, model: str, order: Strategy) -> Iterator[Seen]:
         model: digest of the model.
         order: of which the measure of uncertainty counts, and whether images get embeddings.
     """
-    seen = Seen(beside(out), store.digest_of(["select", model, order.uncertainty, order.diverse]))
+    seen = Seen(beside(out), digest_of(["select", model, order.uncertainty, order.diverse]))
     try:
         yield seen
     finally:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from labelsync import store
 from labelsync.deploy.journal import RECORD, Entry, Journal, Place, opened, read
 from labelsync.deploy.ledger import kept_ledger
 from labelsync.deploy.ordering import reset_priority
@@ -17,6 +16,7 @@ from labelsync.errors import AuthError, LabelsyncError, OptionError, SamplesFail
 from labelsync.records.prelabels import PrelabelLedger, PrelabelOutcome, PrelabelRecord, PrelabelRow
 from labelsync.release import transport
 from labelsync.release.labeling import Labeling, LabelState
+from labelsync.store.folder import locked
 
 
 def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: str, dry_run: bool) -> PrelabelRecord:
@@ -44,7 +44,7 @@ def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: st
     for name, value in (("model", model), ("dataset", dataset), ("labelset", labelset)):
         if value and value != head[name]:
             raise OptionError(f"{path} is of {name} {head[name]}, not {value}", hint=f"leave out the {name}")
-    with store.locked(path.parent), Labeling(head["labelset"]) as platform, opened(path) as journal:
+    with locked(path.parent), Labeling(head["labelset"]) as platform, opened(path) as journal:
         if platform.server != head["server"]:
             raise OptionError(f"{path} is of {head['server']}, not {platform.server}", hint="set SEGMENTS_API_URL")
         past, rows = journal.past, dict[str, PrelabelRow]()

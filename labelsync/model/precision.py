@@ -5,7 +5,7 @@ from typing import Literal, NoReturn, get_args
 import torch
 
 from labelsync.errors import OptionError
-from labelsync.model.load import LoadedModel
+from labelsync.model.loaded import LoadedModel
 from labelsync.model.onnx import OnnxModel
 
 Precision = Literal["auto", "fp32", "bf16", "fp16"]

@@ -9,9 +9,10 @@ import torch
 
 from labelsync.dataset.load import LabeledDataset, load
 from labelsync.dataset.source import find_dataset
-from labelsync.errors import DatasetError, ModelError, OptionError
+from labelsync.errors import DatasetError, ModelError, OptionError, first_line
 from labelsync.evaluation.evaluate import short_name
-from labelsync.model.load import LoadedModel, new_model, quiet
+from labelsync.model.load import new_model, quiet
+from labelsync.model.loaded import LoadedModel
 from labelsync.records.release import Row
 from labelsync.records.results import TrainRecord
 from labelsync.training.arguments import parse_set, result_settings, training_arguments
@@ -201,7 +202,7 @@ def _require_fit(loaded: LoadedModel, recipe: Recipe) -> None:
         if "not enough memory" in str(e):
             raise
         raise OptionError(
-            f"{loaded.source} cannot take images of {recipe.image_size} ({str(e).splitlines()[0]})",
+            f"{loaded.source} cannot take images of {recipe.image_size} ({first_line(e)})",
             hint="choose another --image-size, such as 512",
         ) from None
     if logits.ndim != 4 or logits.shape[1] != loaded.labels.num_labels:

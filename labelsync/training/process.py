@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from labelsync import store
 from labelsync.errors import LabelsyncError, ModelError
+from labelsync.store.folder import locked
 from labelsync.training.knobs import Recipe
 
 _MAX_LOADERS = 8
@@ -40,7 +40,7 @@ def writing(out: Path) -> Iterator[None]:
     if rank() > 0:
         yield
         return
-    with store.locked(out):
+    with locked(out):
         yield
 
 
