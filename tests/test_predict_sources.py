@@ -294,13 +294,13 @@ def test_every_sample_of_a_segments_dataset_labelled_or_not(
 
 
 def test_samples_and_files_of_one_name_have_files_of_their_own(
-    model: Path, tmp_path: Path, segments: LoopbackSegments, predicted: Callable[..., PredictRecord]
+    model: Path, tmp_path: Path, server: LoopbackSegments, predicted: Callable[..., PredictRecord]
 ) -> None:
-    segments.add_round(draw_release(tmp_path / "drawn", samples=2))
+    server.add_round(draw_release(tmp_path / "drawn", samples=2))
     (tmp_path / "mine").mkdir()
     for i in range(2):
         (tmp_path / f"mine/frame_{i:04d}.png").write_bytes(encode_png(picture(i, (50, 70))))
-    assert predicted(tmp_path / "mine", "acme/sidewalk", env=segments.env).images == 4
+    assert predicted(tmp_path / "mine", "acme/sidewalk", env=server.env).images == 4
     names = sorted(line["bitmap"] for line in lines(tmp_path / "out"))
     plain = [f"frame_{i:04d}.png" for i in range(2)]
     assert names == [*(f"bitmaps/acme/sidewalk/{n}" for n in plain), *(f"bitmaps/{n}" for n in plain)]
