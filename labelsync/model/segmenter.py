@@ -4,7 +4,7 @@ training's evaluations, `predict` and a robot's loop."""
 from collections.abc import Iterable, Sequence
 from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
@@ -16,8 +16,8 @@ from labelsync.labels import LabelMap
 from labelsync.model.encoder import embeddings_of
 from labelsync.model.load import load_model
 from labelsync.model.loaded import LoadedModel, pick_device
-from labelsync.model.onnx import OnnxModel
-from labelsync.model.precision import DTYPES, pick_precision
+from labelsync.model.onnx import OnnxModel, Takes
+from labelsync.model.precision import DTYPES, precision_of
 from labelsync.model.preprocess import normalize, resize
 from labelsync.model.segformer import logits_of
 from labelsync.model.uncertainty import Uncertainty, winner_and_probabilities, winner_and_uncertainty
@@ -45,11 +45,13 @@ class Segmenter:
         scales: sizes of the model's input, as multiples of its own, that are averaged.
         window: "512" or "384x512" (height x width): put windows of so many pixels of the image into the model, one
             after the other, instead of the whole image; for images much larger than what it was trained on.
-        precision: "fp32", or "bf16" or "fp16" for mixed precision, or "auto": fp16 on a CUDA device, else fp32.
+        precision: "fp32", or "bf16" or "fp16" for mixed precision, or "auto": fp16 on a CUDA device, else fp32. An
+            .onnx file computes in what it was exported in, which `segmenter.precision` then says.
 
     Raises:
         as `labelsync.model.load.load_model`.
-        OptionError: `precision`, `scales` or `window` that say nothing, or a scale whose inputs the model cannot take.
+        OptionError: `precision`, `scales` or `window` that say nothing, as half precision to an .onnx file, or a scale
+            whose inputs the model cannot take.
     """
 
     def __init__(
@@ -75,7 +77,7 @@ class Segmenter:
         self.batch_size = batch_size
         self.labels = labels or self.loaded.labels
         self._table = self.labels.align(self.loaded.names).astype(self.labels.dtype)
-        self.precision = pick_precision(precision, self.device)
+        self.precision = precision_of(self.loaded, precision, self.device)
         self._grids = () if self.ways.plain else tuple(self._grid(scale) for scale in self.ways.scales)
         if not isinstance(model, LoadedModel):
             self.warm_up()
@@ -221,7 +223,7 @@ class Segmenter:
         if not finite:
             raise ModelError(
                 f"{self.loaded.source} gives outputs that are not finite",
-                hint="its training diverged: train it again" if self.precision == "fp32" else "try --precision fp32",
+                hint="its training diverged: train it again" if self.precision == "fp32" else "compute it in fp32",
             )
         return found
 
@@ -258,8 +260,8 @@ class Segmenter:
 
     def _computing(self) -> torch.autocast:
         """In the precision that was chosen, whatever the caller's context."""
-        half = self.precision != "fp32"
-        return torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=half)
+        half = self.precision != "fp32" and not self._exported(*get_args(Takes))
+        return torch.autocast(self.device.type, dtype=DTYPES.get(self.precision), enabled=half)
 
     def _normalized(self, pixels: torch.Tensor) -> torch.Tensor:
         return normalize(pixels.to(self.device), mean=self.loaded.mean, std=self.loaded.std)
