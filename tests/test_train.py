@@ -4,11 +4,12 @@ import io
 import json
 import math
 import multiprocessing
+import os
 import random
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +30,7 @@ from labelsync.deploy.predict import predict
 from labelsync.errors import DatasetError, LabelsyncError, ModelError, OptionError, OutputExists, OutputLocked
 from labelsync.evaluation import evaluate as evaluate_module
 from labelsync.evaluation.evaluate import evaluate
+from labelsync.model import segmenter
 from labelsync.model.load import load_model
 from labelsync.pixels.image import encode_png
 from labelsync.pixels.semantic import decode_semantic, encode_semantic
@@ -38,7 +40,7 @@ from labelsync.records.text import from_json
 from labelsync.release.pull import pull
 from labelsync.training import finetune, run
 from labelsync.training.card import model_card
-from labelsync.training.data import TrainingData
+from labelsync.training.data import TrainingData, collate
 from labelsync.training.finetune import train
 from labelsync.training.recipe import load_recipe, settings
 from labelsync.training.trainer import SegmentationTrainer
@@ -612,6 +614,31 @@ def test_an_auxiliary_head_is_trained_and_without_labels_says_no_nan(tmp_path: P
     assert not loaded.model.auxiliary_head._forward_hooks
 
 
+@pytest.fixture
+def lone_group() -> Iterator[None]:
+    """A process group of this process alone."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:Grad strides do not match bucket view strides")  # of ConvNeXt; about speed
+@pytest.mark.usefixtures("lone_group")
+@pytest.mark.parametrize("name", ["beit", "data2vec-vision", "dpt", "upernet"])
+def test_an_auxiliary_head_is_trained_among_several_processes(tmp_path: Path, name: str) -> None:
+    """Wrapped as accelerate and the Trainer wrap a model, which looks for what is used in the outputs of `forward`."""
+    tiny_config(name).save_pretrained(tmp_path / name)
+    of = trainer(tmp_path / "run", batch_size=4, image_size="64")
+    loaded = finetune.new_model(tmp_path / name, of.labels, image_size=(64, 64), seed=0)
+    of = SegmentationTrainer(loaded, of.args, recipe=of.recipe, data=of.data, validation=of.validation, callbacks=())
+    batch = collate([of.data[(0, i)] for i in range(4)])
+    wrapped = torch.nn.parallel.DistributedDataParallel(loaded.model.train(), find_unused_parameters=True)
+    for _ in range(2):
+        of.compute_loss(wrapped, batch).backward()
+    assert all(p.grad is not None for p in loaded.model.auxiliary_head.parameters())
+    of.close()
+
+
 def test_batch_norms_that_refuse_one_image_say_so(train_on: Callable[..., TrainRecord], tmp_path: Path) -> None:
     tiny_config("upernet").save_pretrained(tmp_path / "upernet")
     with pytest.raises(ModelError, match="cannot be trained on one image at a time") as caught:
@@ -636,23 +663,67 @@ def wide(label: bytes) -> Any:
     return np.where(ids > 1, ids + 290, ids).astype(np.uint16)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"),
-    ],
-)
-def test_out_of_memory_names_the_knob(
-    train_on: Callable[..., TrainRecord], monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+def fill_memory(*args: Any, **kwargs: Any) -> None:
+    torch.empty(1 << 60, dtype=torch.uint8)  # this machine's own words
+
+
+def raising(error: Exception) -> Callable[..., None]:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise error
 
+    return fail
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        pytest.param(fill_memory, id="machine"),
+        pytest.param(raising(MemoryError("Unable to allocate 8 GiB")), id="numpy"),
+        pytest.param(raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")), id="cuda"),
+        pytest.param(raising(torch.AcceleratorError("CUDA error: out of memory", 2)), id="driver"),
+        pytest.param(raising(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling")), id="cublas"),
+        pytest.param(raising(RuntimeError("DefaultCPUAllocator: not enough memory: you tried to")), id="windows"),
+    ],
+)
+def test_out_of_memory_names_the_knob(
+    train_on: Callable[..., TrainRecord], monkeypatch: pytest.MonkeyPatch, fail: Callable[..., None]
+) -> None:
     monkeypatch.setattr(SegmentationTrainer, "training_step", fail)
     with pytest.raises(ModelError, match="out of memory at batch size 6 and image size 32") as caught:
         train_on(dataset(), batch_size=6)
     assert "--batch-size 3 --set gradient_accumulation_steps=2" in caught.value.hint
+
+
+def test_out_of_memory_before_the_first_step_names_the_knob(
+    train_on: Callable[..., TrainRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.SegformerForSemanticSegmentation.forward", fill_memory)
+    with pytest.raises(ModelError, match="out of memory at batch size 6 and image size 32"):
+        train_on(dataset(), batch_size=6)
+
+
+def test_out_of_memory_in_an_evaluation_names_its_knob(
+    train_on: Callable[..., TrainRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no --device, and --batch-size is that of the steps."""
+    monkeypatch.setattr(segmenter, "winning_output", fill_memory)
+    with pytest.raises(ModelError, match="while the validation split is scored, 8 images at once") as caught:
+        train_on(dataset())
+    assert caught.value.hint == "try --set per_device_eval_batch_size=4"
+
+
+def test_a_loading_process_without_shared_memory_says_so(
+    train_on: Callable[..., TrainRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Docker's 64 MB end in."""
+
+    def crash(self: TrainingData, key: Any) -> None:
+        os.kill(os.getpid(), signal.SIGBUS)
+
+    monkeypatch.setattr(TrainingData, "__getitem__", crash)
+    with pytest.raises(ModelError, match="shared memory") as caught:
+        train_on(dataset(), set=("dataloader_num_workers=1",))
+    assert "--shm-size" in caught.value.hint
 
 
 def test_a_full_disk_is_an_output_error_and_the_run_can_go_on(

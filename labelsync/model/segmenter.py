@@ -15,6 +15,7 @@ from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.labels import LabelMap
 from labelsync.model.encoder import embeddings_of
 from labelsync.model.load import LoadedModel, load_model, pick_device
+from labelsync.model.memory import is_out_of_memory
 from labelsync.model.onnx import OnnxModel
 from labelsync.model.precision import DTYPES, pick_precision
 from labelsync.model.preprocess import normalize, resize
@@ -181,10 +182,13 @@ class Segmenter:
                 views = self._plain_views(arrays) if self.ways.plain else self._views(arrays)
                 found = [_picked(v, a.shape[:2], pick) for v, a in zip(views, arrays, strict=True)]
                 finite = bool(torch.stack([torch.isfinite(view).all() for each in views for view in each]).all())
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as e:
+            if not is_out_of_memory(e):
+                raise
+            elsewhere = "" if self.device.type == "cpu" else ", or --device cpu"
             raise ModelError(
                 f"{len(arrays)} images at once do not fit into the memory of {self.device}",
-                hint="choose a smaller --batch-size, or --device cpu",
+                hint=f"choose a smaller --batch-size{elsewhere}",
             ) from None
         if not finite:
             raise ModelError(
@@ -239,13 +243,13 @@ class Segmenter:
         try:
             with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
                 outputs = self._outputs(torch.zeros(1, 3, *size_hw, dtype=torch.uint8))
-        except torch.OutOfMemoryError:
-            raise ModelError(
-                f"an input of {size_hw[0]}x{size_hw[1]} does not fit into the memory of {self.device}",
-                hint=f"leave out --scales {scale:g}, or choose --device cpu",
-            ) from None
-        except (RuntimeError, ValueError, IndexError) as e:
-            if scale == 1 or "not enough memory" in str(e):
+        except (RuntimeError, ValueError, IndexError, MemoryError) as e:
+            if is_out_of_memory(e):
+                raise ModelError(
+                    f"an input of {size_hw[0]}x{size_hw[1]} does not fit into the memory of {self.device}",
+                    hint=f"leave out --scales {scale:g}, or choose --device cpu",
+                ) from None
+            if scale == 1:
                 raise
             own, wanted = ("x".join(map(str, size)) for size in (self.loaded.size_hw, size_hw))
             raise OptionError(

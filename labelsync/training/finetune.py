@@ -12,6 +12,7 @@ from labelsync.dataset.source import find_dataset
 from labelsync.errors import DatasetError, ModelError, OptionError
 from labelsync.evaluation.evaluate import short_name
 from labelsync.model.load import LoadedModel, new_model, quiet
+from labelsync.model.memory import is_out_of_memory
 from labelsync.records.release import Row
 from labelsync.records.results import TrainRecord
 from labelsync.training.arguments import parse_set, result_settings, training_arguments
@@ -195,10 +196,8 @@ def _require_fit(loaded: LoadedModel, recipe: Recipe) -> None:
     try:
         with torch.inference_mode():
             logits = loaded.model(pixel_values=torch.zeros(1, 3, height, width)).logits
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, ValueError, IndexError) as e:
-        if "not enough memory" in str(e):
+        if is_out_of_memory(e):
             raise
         raise OptionError(
             f"{loaded.source} cannot take images of {recipe.image_size} ({str(e).splitlines()[0]})",

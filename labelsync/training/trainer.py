@@ -40,6 +40,7 @@ from labelsync.training.loss import Criterion
 from labelsync.training.measure import Every, in_full_precision, named
 from labelsync.training.optimizer import norm_parameters, raise_head, step_schedule
 from labelsync.training.pictures import Pictures
+from labelsync.training.process import scoring_errors
 
 
 class SegmentationTrainer(Trainer):
@@ -178,8 +179,8 @@ class SegmentationTrainer(Trainer):
         outputs = model(pixel_values=pixels)
         labels = inputs["labels"]
         totals = self.criterion.totals(labels) if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
-        loss = self.criterion(outputs.logits, labels, totals=totals.to(labels.device))
-        if (beside := self.auxiliary.take()) is not None:
+        loss = self.criterion(outputs["logits"], labels, totals=totals.to(labels.device))
+        if (beside := self.auxiliary.of(outputs)) is not None:
             loss = loss + self.auxiliary.weight * self.criterion(beside, labels, totals=totals.to(labels.device))
         loss = loss * self.accelerator.num_processes  # whose gradients are averaged, not summed
         return (loss, outputs) if return_outputs else loss
@@ -226,9 +227,10 @@ class SegmentationTrainer(Trainer):
         every evaluation, so the best model is always one that was saved.
         """
         start = time.perf_counter()
-        segmenter = Segmenter(self.loaded, batch_size=self.args.eval_batch_size)
         mine = Every(self.validation, self.accelerator.process_index, self.accelerator.num_processes)
-        with in_full_precision(self.loaded.model), self._as_kept():
+        images = self.args.eval_batch_size
+        segmenter = Segmenter(self.loaded, batch_size=images)
+        with in_full_precision(self.loaded.model), self._as_kept(), scoring_errors(images):
             self._share_statistics()
             counted = self._pooled(count(segmenter, mine, self.labels))
             if self.pictures is not None and self.is_world_process_zero():
