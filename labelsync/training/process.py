@@ -2,12 +2,15 @@
 
 import os
 import random
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
+from tqdm import tqdm
+from transformers import TrainingArguments
 
 from labelsync import store
 from labelsync.errors import LabelsyncError, ModelError
@@ -48,10 +51,11 @@ def writing(out: Path) -> Iterator[None]:
 
 @contextmanager
 def own_randomness() -> Iterator[None]:
-    """Leave the caller's generators as they were: the Trainer seeds all of them."""
+    """Leave the caller's generators as they were: the Trainer seeds all of them, also those of GPUs it does not use."""
     python, legacy = random.getstate(), np.random.get_state()
+    gpus = range(torch.cuda.device_count()) if torch.cuda.is_available() else ()  # said, torch warns of none
     try:
-        with torch.random.fork_rng():
+        with torch.random.fork_rng(devices=gpus):
             yield
     finally:
         random.setstate(python)
@@ -114,6 +118,21 @@ def _lost_loader(error: BaseException) -> ModelError:
         "a loading process was ended from outside, as the system does where memory is used up",
         hint="try --set dataloader_num_workers=2, or 0",
     )
+
+
+def take_one_gpu(arguments: TrainingArguments) -> None:
+    """Of several GPUs a process without a launcher takes the first.
+
+    The Trainer would take all, by torch's DataParallel: copies of the model in threads, made anew for every step. That
+    is slower than a process for each, makes the batch larger than the recipe says, and leaves a head whose `forward`
+    was replaced (see `quicken`) with the first GPU's weights.
+    """
+    if arguments.n_gpu > 1:
+        tqdm.write(
+            f"labelsync: one of {arguments.n_gpu} GPUs is used; accelerate launch -m labelsync train ... takes all",
+            file=sys.stderr,
+        )
+        arguments._n_gpu = 1  # transformers has no other way to say it, and does so itself
 
 
 def loaders() -> int:

@@ -82,9 +82,11 @@ class SegmentationTrainer(Trainer):
         self.root = Path(str(args.output_dir))
         self.validation = validation
         self.pictures = pictures
-        self.criterion = Criterion(
-            loaded.labels.ignore_index, recipe.loss, smoothing=args.label_smoothing_factor, weights=class_weights
-        )
+        # on their device from the start: to copy numbers to a GPU is to wait for all that it still has to do
+        weights = None if class_weights is None else class_weights.to(args.device)
+        self.mean, self.std = (torch.tensor(rgb, device=args.device) for rgb in (loaded.mean, loaded.std))
+        smoothing = args.label_smoothing_factor
+        self.criterion = Criterion(loaded.labels.ignore_index, recipe.loss, smoothing=smoothing, weights=weights)
         self.auxiliary = AuxiliaryOutput(loaded.model)
         quicken(loaded.model)
         self.sampler = EpochSampler(
@@ -101,8 +103,6 @@ class SegmentationTrainer(Trainer):
             eval_dataset=validation,  # only looked at for being there; `evaluate` is our own
             callbacks=[*callbacks, Epoch(self.sampler)],
         )
-        if self.args.n_gpu > 1:  # copies of the model in threads: the output of which of them?
-            self.auxiliary.close()
         # made here, where the model is on its device
         self.average = Average(self.model, decay=recipe.ema) if recipe.ema else None
         if self.average:
@@ -175,7 +175,7 @@ class SegmentationTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """The loss of uint8 pixels against model ids, as its share of the optimiser step."""
-        pixels = normalize(inputs["pixel_values"], mean=self.loaded.mean, std=self.loaded.std)
+        pixels = normalize(inputs["pixel_values"], mean=self.mean, std=self.std)
         outputs = model(pixel_values=pixels)
         labels = inputs["labels"]
         totals = self.criterion.totals(labels) if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
@@ -228,9 +228,8 @@ class SegmentationTrainer(Trainer):
         """
         start = time.perf_counter()
         mine = Every(self.validation, self.accelerator.process_index, self.accelerator.num_processes)
-        images = self.args.eval_batch_size
-        segmenter = Segmenter(self.loaded, batch_size=images)
-        with in_full_precision(self.loaded.model), self._as_kept(), scoring_errors(images):
+        segmenter = Segmenter(self.loaded, batch_size=self.args.eval_batch_size)
+        with in_full_precision(self.loaded.model), self._as_kept(), scoring_errors(segmenter.batch_size):
             self._share_statistics()
             counted = self._pooled(count(segmenter, mine, self.labels))
             if self.pictures is not None and self.is_world_process_zero():
