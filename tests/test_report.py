@@ -359,6 +359,7 @@ def test_better_is_said_only_where_the_interval_is_clear() -> None:
     assert verdict("near.obstacle_as_walkable", 0.05, 0.15) == "worse"
     assert verdict("missed_obstacles.small", -0.2, -0.1) == "better"
     assert verdict("mean_iou", -0.01, 0.15) == ""
+    assert Shown("mean_iou", "", 0.5, None, Delta(0.5, 0.5, 0.0002, 0.0001, 0.0003)).verdict == ""  # it reads 0.000
     assert Shown("mean_iou", "", 0.5, None, Delta(0.5, 0.4, 0.1)).verdict == ""
 
 

@@ -27,7 +27,7 @@ _WIDTH = 10.2  # inches
 _SMALL = (5.0, 3.5)
 _NUMBERED = 14  # classes up to which the cells of a confusion matrix carry numbers
 
-_NOTHING = 0.0005  # a change that three digits do not show
+NOTHING = 0.0005  # a change that three digits do not show
 
 Color = tuple[int, int, int]
 T = TypeVar("T")
@@ -110,7 +110,7 @@ def differences(rows: Sequence[Bar], *, axis: str, alt: str, note: str = "") -> 
         for i, row in enumerate(rows):
             if row.value is None:
                 continue
-            color = theme.muted if abs(row.value) < _NOTHING else theme.good if row.value > 0 else theme.bad
+            color = theme.muted if abs(row.value) < NOTHING else theme.good if row.value > 0 else theme.bad
             clear = row.interval is not None and (row.interval[0] > 0 or row.interval[1] < 0)
             _intervals(axes, [(i, row.value, row.interval)], color, around=theme.paper)
             axes.plot(row.value, i, "o", color=color if clear else theme.paper, markeredgecolor=color, markersize=6)

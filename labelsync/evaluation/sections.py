@@ -57,10 +57,10 @@ class Shown:
 
     @property
     def verdict(self) -> str:
-        """ "better" or "worse" than the baseline where the interval leaves 0 out, else ""."""
+        """ "better" or "worse" than the baseline where the interval leaves 0 out and the digits show it, else ""."""
         if self.change is None or self.change.low is None or self.change.high is None:
             return ""
-        if self.change.low <= 0 <= self.change.high:
+        if self.change.low <= 0 <= self.change.high or abs(self.change.delta or 0.0) < plots.NOTHING:
             return ""
         return "better" if (self.change.low > 0) != self.lower_is_better else "worse"
 
