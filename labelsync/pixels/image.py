@@ -31,7 +31,7 @@ def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
     bits, unless no value needs more.
 
     Raises:
-        BitmapError: not an image, or cut short.
+        BitmapError: not an image, cut short, or of floating-point numbers.
     """
     return decode_reduced(data, step=1).pixels
 
@@ -92,6 +92,8 @@ def rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     if upright.mode.startswith("I;16") or upright.mode == "I":
         wide = np.asarray(upright).astype(np.int64).clip(0, 65535)
         upright = Image.fromarray((wide >> (8 if wide.max(initial=0) > 255 else 0)).astype(np.uint8))
+    if upright.mode == "F":  # Pillow cuts them off at 0 and 255: of 0 to 1 all would be black
+        raise BitmapError("its values are floating-point numbers, and it does not say which of them is white")
     if upright.mode == "P":  # Pillow warns of a transparent palette that becomes RGB at once
         upright = upright.convert("RGBA")
     return np.asarray(upright.convert("RGB"))
