@@ -86,7 +86,7 @@ class Run:
 
     def _trainer(self, flow: Flow) -> SegmentationTrainer:
         take_one_gpu(self.arguments)
-        if rank() == 0 and self.loaded.head != "kept":  # said now, and not after hours
+        if rank() == 0 and self.loaded.head != "kept" and not self.folder.resume_from:  # said now, and not after hours
             tqdm.write(f"labelsync: class head of {self.names['model']}: {self.loaded.head}", file=sys.stderr)
         rows = TrainingData(
             self.splits[0],
