@@ -141,3 +141,13 @@ class GateFailed(LabelsyncError):
     def __init__(self, message: str, *, hint: str = "", details: Sequence[str] = (), record: object = None) -> None:
         super().__init__(message, hint=hint, details=details)
         self.record = record
+
+
+def first_line(error: BaseException, *, longest: int = 200) -> str:
+    """What a vendor's error says, for a line of ours: its first line with any text, without terminal colours.
+
+    An error that says nothing is told by its type; of one of ours it is the message, without the hint.
+    """
+    text = error.message if isinstance(error, LabelsyncError) else str(error)
+    lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(error).__name__]
+    return "".join(c for c in lines[0] if c.isprintable())[:longest]

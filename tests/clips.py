@@ -5,16 +5,8 @@ from pathlib import Path
 
 import av
 import numpy as np
-import numpy.typing as npt
-from PIL import Image
 
-RGB = npt.NDArray[np.uint8]
-
-
-def picture(seed: int, size_hw: tuple[int, int]) -> RGB:
-    """Blobs of colour."""
-    small = np.random.default_rng(seed).integers(0, 256, (5, 7, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(small).resize(size_hw[::-1], Image.Resampling.BICUBIC))
+from tests.pictures import RGB, picture
 
 
 def moving(frames: int, size_hw: tuple[int, int] = (64, 96)) -> list[RGB]:

@@ -38,7 +38,9 @@ os.environ |= {
     "TOKENIZERS_PARALLELISM": "false",
 } | {name: NOWHERE for way in ("http_proxy", "https_proxy", "all_proxy") for name in (way, way.upper())}
 
-from tests.loopback.hub import LoopbackHub  # noqa: E402 - after the environment is set
+from tests.commands import Commands  # noqa: E402 - after the environment is set
+from tests.loopback.hub import LoopbackHub  # noqa: E402
+from tests.loopback.segments import LoopbackSegments  # noqa: E402
 
 _HUB = LoopbackHub().__enter__()
 os.environ["HF_ENDPOINT"] = _HUB.url
@@ -58,6 +60,15 @@ def pytest_unconfigure() -> None:
 def hub() -> LoopbackHub:
     """The loopback Hub that huggingface_hub, datasets and transformers talk to. One for all: name repos per test."""
     return _HUB
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackSegments]:
+    """An empty loopback Segments.ai; between tries and polls pass hundredths of seconds."""
+    monkeypatch.setattr("labelsync.release.transport.BACKOFF_SECONDS", 0.01)
+    monkeypatch.setattr("labelsync.release.client._POLL_SECONDS", (0.02, 0.05))
+    with LoopbackSegments() as running:
+        yield running
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -121,3 +132,9 @@ def cli() -> Callable[..., Result]:
         return result
 
     return run
+
+
+@pytest.fixture
+def commands(cli: Callable[..., Result], server: LoopbackSegments, tmp_path: Path) -> Commands:
+    """`pull` from the server and `convert`, in the test's own folder."""
+    return Commands(cli, server, tmp_path)

@@ -10,7 +10,7 @@ from labelsync.taxonomy import palette
 if TYPE_CHECKING:
     from transformers import PretrainedConfig
 
-    from labelsync.model.load import LoadedModel
+    from labelsync.model.loaded import LoadedModel
 
 ARCHITECTURES = ("beit", "data2vec-vision", "dpt", "mobilenet_v2", "mobilevit", "mobilevitv2", "segformer", "upernet")
 
@@ -64,6 +64,18 @@ def tiny_segformer(
         from labelsync.model.load import new_model, save_model
 
         save_model(new_model(folder, labels, image_size=image_size, seed=seed), folder)
+    return folder
+
+
+def loud_segformer(
+    folder: Path, labels: LabelMap | int = 4, *, image_size: tuple[int, int] = (64, 64), seed: int = 0
+) -> Path:
+    """A tiny SegFormer at `folder` with something to say about every class."""
+    from labelsync.model.load import new_model, save_model
+
+    labels = numbered(labels) if isinstance(labels, int) else labels
+    config = tiny_segformer(folder, labels)
+    save_model(loud(new_model(config, labels, image_size=image_size, seed=seed), seed=seed), folder)
     return folder
 
 

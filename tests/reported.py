@@ -7,8 +7,7 @@ from typing import Any
 
 import labelsync
 from labelsync.dataset.load import load
-from labelsync.model.load import new_model, save_model
-from tests.models import loud, tiny_segformer
+from tests.models import loud_segformer, tiny_segformer
 from tests.releases import draw_release, edit_release
 
 ATTACK = "<script>alert('{}')</script>"
@@ -40,8 +39,7 @@ class Reported:
         )  # fmt: skip
         (root / "groups.toml").write_text(GROUPS)
         self.evaluation = self.evaluated(self.run, "new")
-        other = tiny_segformer(root / "other", labels)
-        save_model(loud(new_model(other, labels, image_size=(64, 64), seed=1), seed=1), other)
+        other = loud_segformer(root / "other", labels, seed=1)
         self.baseline = self.evaluated(other, "old")
 
     def evaluated(self, model: Path, name: str) -> Path:

@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -34,17 +34,6 @@ def encoded(kind: str, **options: Any) -> bytes:
 
 JPEG, PNG = encoded("JPEG"), encode_png(NOISE)
 BITMAP = encode_instance_bitmap(np.arange(12, dtype=np.uint32).reshape(3, 4))
-
-
-@pytest.fixture
-def server() -> Iterator[LoopbackSegments]:
-    with LoopbackSegments() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.01)
 
 
 @pytest.fixture

@@ -193,3 +193,19 @@ def test_the_command_is_installed_and_is_the_module(tmp_path):
         assert done.stdout == ""
         assert done.stderr == "labelsync: nowhere does not exist; run labelsync pull first\n"
         assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "line"),
+    [
+        (ValueError("no such node\nat 0x7f.."), "no such node"),
+        (ValueError("\n  \n  it is below\n"), "it is below"),
+        (ValueError("\x1b[1;31mFail\x1b[m"), "[1;31mFail[m"),  # what no terminal takes for a colour
+        (ValueError("\n"), "ValueError"),
+        (KeyError(), "KeyError"),
+        (errors.ModelError("no head", hint="take another"), "no head"),
+        (ValueError("x" * 300), "x" * 200),
+    ],
+)
+def test_the_first_line_of_a_vendors_error_is_fit_for_a_line_of_ours(error, line):
+    assert errors.first_line(error) == line

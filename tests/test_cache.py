@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from labelsync.release.cache import AssetCache
 from labelsync.release.folder import release_digest
 from labelsync.release.urls import asset_key
-from labelsync.store import FileEntry, digest_of, sha256, sha256_file
+from labelsync.store.files import digest_of, sha256, sha256_file
+from labelsync.store.manifest import FileEntry
 
 AWS = "X-Amz-Algorithm=AWS4-HMAC-SHA256&X-Amz-Date=20240101T000000Z&X-Amz-Signature=abc"
 

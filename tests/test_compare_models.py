@@ -24,7 +24,6 @@ from labelsync.evaluation.side import read_side
 from labelsync.evaluation.slices import Describer
 from labelsync.evaluation.tally import read_tally, write_tally
 from labelsync.labels import LabelMap
-from labelsync.model.load import new_model, save_model
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image
 from labelsync.pixels.semantic import decode_semantic
@@ -32,8 +31,8 @@ from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.scores import CompareRecord, ImageChange
 from labelsync.records.text import from_json
-from labelsync.store import read_manifest, write_manifest
-from tests.models import loud, tiny_segformer
+from labelsync.store.manifest import read_manifest, write_manifest
+from tests.models import loud_segformer
 from tests.releases import draw_release, edit_release
 
 Cli = Callable[..., Result]
@@ -52,8 +51,7 @@ class World:
         labelsync.convert(root / "release", out=self.data, **convert)
         labels = labelsync.load(self.data).labels
         for name, seed in (("old", 0), ("new", 1)):
-            folder = tiny_segformer(root / name, labels)
-            save_model(loud(new_model(folder, labels, image_size=(64, 64), seed=seed), seed=seed), folder)
+            folder = loud_segformer(root / name, labels, seed=seed)
             evaluate(folder, dataset=self.data, out=root / f"{name}-e", device="cpu", by=["metadata.weather", "group"])
 
 

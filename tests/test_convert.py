@@ -19,7 +19,6 @@ from click.testing import Result
 from PIL import Image
 
 import labelsync
-from labelsync import store
 from labelsync.dataset import pool, shards
 from labelsync.dataset.load import LabeledDataset
 from labelsync.dataset.sample import File, LabelledSample
@@ -31,6 +30,7 @@ from labelsync.pixels.instance import decode_instance_bitmap, encode_instance_bi
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.release import Ledger, Row
 from labelsync.records.text import from_json
+from labelsync.store.files import sha256_file
 from tests.releases import draw_release, edit_release, sample_uuid
 
 Cli = Callable[..., Result]
@@ -58,7 +58,7 @@ def ledger_of(dataset: Path) -> dict[str, tuple[str, str]]:
 
 
 def digests(dataset: Path) -> dict[str, str]:
-    return {p.name: store.sha256_file(p) for p in sorted((dataset / "data").iterdir())}
+    return {p.name: sha256_file(p) for p in sorted((dataset / "data").iterdir())}
 
 
 def by_hand(drawn: Path, uuid: str, labels: LabelMap) -> np.ndarray:

@@ -11,10 +11,11 @@ from click.testing import Result
 from huggingface_hub import HfApi
 
 import labelsync
-from labelsync import store
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.release import Ledger
 from labelsync.records.text import from_json
+from labelsync.store.files import sha256_file
+from labelsync.store.manifest import read_manifest
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
 from tests.releases import edit_release, sample_uuid
 from tests.tasks import draw_sequences, draw_shapes_release
@@ -79,8 +80,8 @@ def test_two_datasets_become_one_and_every_pixel_is_right(tmp_path: Path, cli: C
             uuid = sample_uuid(i, seed=seed)
             expected = by_hand(tmp_path / drawn / "drawn", uuid, labels)
             np.testing.assert_array_equal(decode_semantic(rows[uuid].label), expected)
-    inputs = store.read_manifest(tmp_path / "data").inputs
-    assert inputs == {f"release{n}": store.read_manifest(p).digest for n, p in (("", a), (" 2", b))}
+    inputs = read_manifest(tmp_path / "data").inputs
+    assert inputs == {f"release{n}": read_manifest(p).digest for n, p in (("", a), (" 2", b))}
 
 
 def test_every_sample_of_every_release_has_its_row_and_the_card_tells_them_apart(tmp_path: Path, cli: Cli) -> None:
@@ -93,7 +94,7 @@ def test_every_sample_of_every_release_has_its_row_and_the_card_tells_them_apart
     assert "2 releases of Segments.ai in one dataset: 22 labelled images, 4 classes" in card
     for dataset, release, digest, converted in (("acme/a", "v1", a, 12), ("acme/b", "v7", b, 10)):
         line = next(x for x in card.splitlines() if x.startswith(f"| {dataset} | `{release}`"))
-        assert f"| 12 | {converted} | `{store.read_manifest(digest).digest}` |" in line
+        assert f"| 12 | {converted} | `{read_manifest(digest).digest}` |" in line
     assert "| 3 | sky |" in card and "Dropped" not in card
 
 
@@ -238,7 +239,7 @@ def test_a_labels_file_is_followed_to_the_pixel_and_pinned(tmp_path: Path, cli: 
     card = (tmp_path / "a/README.md").read_text()
     assert "| 1 | walkable | `#0000ff` |" in card and "| class-1, class-3 |" in card
     assert "Dropped, and so 0 like unlabeled pixels: class-2." in card
-    assert f"| digest of the labels file | `{store.sha256_file(labels_file)}` |" in card
+    assert f"| digest of the labels file | `{sha256_file(labels_file)}` |" in card
 
     def grow(document: Document) -> None:
         document["dataset"]["task_attributes"]["categories"].append({"name": "class-5", "id": 5})

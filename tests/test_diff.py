@@ -4,7 +4,7 @@ import copy
 import json
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,6 @@ from labelsync.pixels.instance import decode_instance_bitmap, encode_instance_bi
 from labelsync.records.changes import DiffRecord
 from labelsync.records.text import from_json
 from labelsync.release import diff as verb
-from labelsync.release import transport
 from tests.loopback.segments import LoopbackSegments
 from tests.releases import draw_release, sample_uuid
 
@@ -88,15 +87,8 @@ class Rounds:
 
 
 @pytest.fixture
-def server() -> Iterator[LoopbackSegments]:
-    with LoopbackSegments() as running:
-        yield running
-
-
-@pytest.fixture
-def rounds(tmp_path: Path, server: LoopbackSegments, monkeypatch: pytest.MonkeyPatch) -> Rounds:
+def rounds(tmp_path: Path, server: LoopbackSegments) -> Rounds:
     """Two rounds with one change of every kind."""
-    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.01)
     made = Rounds(tmp_path / "drawn", server)
     old, new = made.entries, made.later
     other = {1: 2, 2: 3, 3: 1}

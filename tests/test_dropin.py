@@ -190,16 +190,10 @@ def test_what_is_no_bitmap_or_no_annotation_is_refused(bitmap, annotations, why)
 # ---------------------------------------------------------------- release2dataset
 
 
-@pytest.fixture
-def platform():
-    with LoopbackSegments() as server:
-        yield server
-
-
-def given(platform: LoopbackSegments, path: Path) -> Release:
+def given(server: LoopbackSegments, path: Path) -> Release:
     """The SDK's Release object of a release file."""
-    dataset, _, release = platform.add_round(path).partition("@")
-    with SegmentsClient(KEY, platform.url) as client:
+    dataset, _, release = server.add_round(path).partition("@")
+    with SegmentsClient(KEY, server.url) as client:
         return client.get_release(dataset, release)
 
 
@@ -241,9 +235,9 @@ def with_ids(path: Path, i: int, change: dict[int, int]) -> Path:
     return edit_release(path, edit)
 
 
-def test_the_columns_are_those_of_the_sdk(platform, tmp_path):
+def test_the_columns_are_those_of_the_sdk(server, tmp_path):
     path = draw_release(tmp_path, samples=3, unlabeled=[1], reviewed=[2])
-    release = given(platform, path)
+    release = given(server, path)
     rows = release2dataset(release)
     assert rows.column_names == ["name", "uuid", "status", "image", "label.annotations", "label.segmentation_bitmap"]
     assert rows["status"][:] == ["LABELED", "UNLABELED", "REVIEWED"]
@@ -264,20 +258,20 @@ def test_the_columns_are_those_of_the_sdk(platform, tmp_path):
     assert urls.id2label == rows.id2label == {0: "unlabeled", 1: "class-1", 2: "class-2", 3: "class-3"}
 
 
-def test_any_source_of_pull_will_do(platform, tmp_path, monkeypatch):
+def test_any_source_of_pull_will_do(server, tmp_path, monkeypatch):
     path = draw_release(tmp_path, samples=2)
-    name = platform.add_round(path)
-    for variable, value in platform.env.items():
+    name = server.add_round(path)
+    for variable, value in server.env.items():
         monkeypatch.setenv(variable, value)
-    url = f"{platform.mount(tmp_path)}release.json"
+    url = f"{server.mount(tmp_path)}release.json"
     by_hand = SimpleNamespace(attributes=SimpleNamespace(url=url))  # as tests of old code make one
     digests = {tuple(stored(release2dataset(s), "image")) for s in (name, path, str(path), url, by_hand)}
     assert len(digests) == 1
 
 
-def test_a_signed_url_goes_first(platform, tmp_path):
-    url = f"{platform.mount(draw_release(tmp_path, samples=2).parent)}release.json"
-    private = f"{platform.storage_url}/private/release.json"
+def test_a_signed_url_goes_first(server, tmp_path):
+    url = f"{server.mount(draw_release(tmp_path, samples=2).parent)}release.json"
+    private = f"{server.storage_url}/private/release.json"
     signed = SimpleNamespace(attributes=SimpleNamespace(url=private, signed_url=f"{url}?X-Amz-Signature=secret"))
     assert len(release2dataset(signed)) == 2
     signed.attributes.signed_url = f"{private}?X-Amz-Signature=secret"
@@ -287,9 +281,9 @@ def test_a_signed_url_goes_first(platform, tmp_path):
 
 
 @pytest.mark.parametrize("status", ["PENDING", "FAILED"])
-def test_a_release_without_file_is_not_ready(platform, tmp_path, status):
-    platform.add_round(draw_release(tmp_path, samples=1), polls=9, outcome=status)
-    with SegmentsClient(KEY, platform.url) as client:
+def test_a_release_without_file_is_not_ready(server, tmp_path, status):
+    server.add_round(draw_release(tmp_path, samples=1), polls=9, outcome=status)
+    with SegmentsClient(KEY, server.url) as client:
         release = client.get_release("acme/sidewalk", "v1.0")
     with pytest.raises(ReleaseNotReady, match=r"release 'v1.0' has no file, its status is PENDING; get it again"):
         release2dataset(release)
@@ -303,11 +297,11 @@ def test_an_object_leads_to_the_web_only(url):
         release2dataset({"name": "v1"})
 
 
-def test_ids_to_2_24_come_through_exactly(platform, tmp_path):
+def test_ids_to_2_24_come_through_exactly(server, tmp_path):
     path = draw_release(tmp_path, samples=3)
     with_ids(path, 0, {1: 65536, 2: 70000, 3: (1 << 24) - 1})
     with_ids(path, 1, {1: 300, 2: 65535})
-    rows = release2dataset(given(platform, path))
+    rows = release2dataset(given(server, path))
     for i, mode in enumerate(("I", "I;16", "L")):
         assert rows[i]["label.segmentation_bitmap"].mode == mode
         assert (np.asarray(rows[i]["label.segmentation_bitmap"]) == drawn(tmp_path, i)).all()
@@ -318,7 +312,7 @@ def test_ids_to_2_24_come_through_exactly(platform, tmp_path):
     assert max(map(len, stored(rows, "label.segmentation_bitmap"))) < 2_000  # the 32-bit one is packed too
 
 
-def test_an_annotation_that_is_not_drawn_may_have_any_id(platform, tmp_path):
+def test_an_annotation_that_is_not_drawn_may_have_any_id(server, tmp_path):
     path = draw_release(tmp_path, samples=2)
 
     def extra(number: int) -> Any:
@@ -329,25 +323,25 @@ def test_an_annotation_that_is_not_drawn_may_have_any_id(platform, tmp_path):
         return edit
 
     edit_release(path, extra(1 << 31))
-    rows = release2dataset(given(platform, path))
+    rows = release2dataset(given(server, path))
     assert rows[0]["label.annotations"][-1] == {"id": 1 << 31, "category_id": 1}
     edit_release(path, extra(1 << 63))
     with pytest.raises(SamplesFailed, match=r"frame_0000.*its annotations have the number 9223372036854775808"):
         release2dataset(path)
 
 
-def test_bitmaps_are_stored_small(platform, tmp_path):
+def test_bitmaps_are_stored_small(server, tmp_path):
     path = draw_release(tmp_path, samples=2, size=(300, 400))
-    rows = release2dataset(given(platform, path))
+    rows = release2dataset(given(server, path))
     sizes = [p.stat().st_size for p in (tmp_path / "bitmaps").iterdir()]  # packed by Pillow, with more effort
     assert all(data.startswith(b"\x89PNG") for data in stored(rows, "label.segmentation_bitmap"))
     assert sum(map(len, stored(rows, "label.segmentation_bitmap"))) < 1.5 * sum(sizes)
 
 
 @pytest.mark.parametrize("options", [{}, {"num_proc": 2}], ids=["one process", "two processes"])
-def test_the_flow_leaves_8_bit_png_labels(platform, tmp_path, options):
+def test_the_flow_leaves_8_bit_png_labels(server, tmp_path, options):
     path = draw_release(tmp_path, samples=4)
-    rows = release2dataset(given(platform, path))
+    rows = release2dataset(given(server, path))
     made = semantic(rows, **options)  # warnings are errors: the SDK's flow warns of downcasting
     assert made.features == datasets.Features({"pixel_values": datasets.Image(), "label": datasets.Image()})
     assert {(row["label"].format, row["label"].mode) for row in made} == {("PNG", "L")}
@@ -356,10 +350,10 @@ def test_the_flow_leaves_8_bit_png_labels(platform, tmp_path, options):
 
 
 @pytest.mark.parametrize("number", [300, 65535])
-def test_the_flow_leaves_16_bit_pngs_where_classes_need_them(platform, tmp_path, number):
+def test_the_flow_leaves_16_bit_pngs_where_classes_need_them(server, tmp_path, number):
     path = draw_release(tmp_path, samples=3, category_ids=(1, number))
     with pytest.warns(UserWarning, match=f"category ids go up to {number}"):
-        rows = release2dataset(given(platform, path))
+        rows = release2dataset(given(server, path))
     made = semantic(rows)
     assert {(row["label"].format, row["label"].mode) for row in made if number in np.asarray(row["label"])} == {
         ("PNG", "I;16")
@@ -367,8 +361,8 @@ def test_the_flow_leaves_16_bit_pngs_where_classes_need_them(platform, tmp_path,
     assert rows.id2label[number] == f"class-{number}"
 
 
-def test_batches_and_rows_changed_in_place_leave_pngs_too(platform, tmp_path):
-    rows = release2dataset(given(platform, draw_release(tmp_path, samples=3)))
+def test_batches_and_rows_changed_in_place_leave_pngs_too(server, tmp_path):
+    rows = release2dataset(given(server, draw_release(tmp_path, samples=3)))
     column = "label.segmentation_bitmap"
 
     def in_place(row: Any) -> Any:
@@ -384,12 +378,12 @@ def test_batches_and_rows_changed_in_place_leave_pngs_too(platform, tmp_path):
     assert stored(rows.map(in_place), "image") == stored(rows, "image")
 
 
-def test_the_flow_takes_skipped_and_unlabeled_samples(platform, tmp_path):
+def test_the_flow_takes_skipped_and_unlabeled_samples(server, tmp_path):
     path = draw_release(tmp_path, samples=4, skipped=[0], unlabeled=[1], empty=[2])
     edit_release(
         path, lambda d: d["dataset"]["samples"][2]["labels"]["ground-truth"]["attributes"].pop("segmentation_bitmap")
     )
-    rows = release2dataset(given(platform, path))
+    rows = release2dataset(given(server, path))
     assert rows["status"][:] == ["SKIPPED", "UNLABELED", "LABELED", "LABELED"]
     made = semantic(rows)
     assert [row["label"] and np.asarray(row["label"]).any() for row in made] == [False, None, False, True]
@@ -398,17 +392,17 @@ def test_the_flow_takes_skipped_and_unlabeled_samples(platform, tmp_path):
 
 
 @pytest.mark.parametrize(("code", "path"), [(403, "/images/frame_0001"), (404, "/bitmaps/")])
-def test_a_missing_asset_is_an_error_that_names_the_sample(platform, tmp_path, code, path):
-    release = given(platform, draw_release(tmp_path, samples=3))
-    platform.faults.status(code, path=path)
+def test_a_missing_asset_is_an_error_that_names_the_sample(server, tmp_path, code, path):
+    release = given(server, draw_release(tmp_path, samples=3))
+    server.faults.status(code, path=path)
     with pytest.raises(SamplesFailed, match=rf"sample 'frame_000\d.jpg' .*: (image|bitmap) http\S+: {code} "):
         release2dataset(release)
     assert len(release2dataset(release)) == 3
 
 
-def test_failed_samples_are_left_out_only_as_far_as_allowed(platform, tmp_path):
+def test_failed_samples_are_left_out_only_as_far_as_allowed(server, tmp_path):
     path = draw_release(tmp_path, samples=5, wrong_size=[0], unknown_instance=[2], unknown_category=[3])
-    release = given(platform, path)
+    release = given(server, path)
     with pytest.raises(SamplesFailed, match=r"2 more of 5 samples failed; .* pass allow_failed=3") as caught:
         release2dataset(release, allow_failed=2)
     assert [re.sub(r" \(.*?\)", "", line) for line in caught.value.details] == [
@@ -421,28 +415,28 @@ def test_failed_samples_are_left_out_only_as_far_as_allowed(platform, tmp_path):
     assert rows["name"][:] == ["frame_0001.jpg", "frame_0004.jpg"]
 
 
-def test_images_keep_their_bytes(platform, tmp_path):
-    rows = release2dataset(given(platform, draw_release(tmp_path, samples=3)))
+def test_images_keep_their_bytes(server, tmp_path):
+    rows = release2dataset(given(server, draw_release(tmp_path, samples=3)))
     original = [p.read_bytes() for p in sorted((tmp_path / "images").iterdir())]
     assert stored(rows, "image") == original
     assert stored(semantic(rows), "pixel_values") == original
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_image_and_bitmap_agree_under_exif(platform, tmp_path, orientation):
+def test_image_and_bitmap_agree_under_exif(server, tmp_path, orientation):
     path = draw_release(tmp_path, samples=1, size=(20, 40))  # drawn in the turned frame, as on Segments.ai
     upright = Image.open(tmp_path / "images/frame_0000.jpg")
     turned = upright.transpose(Image.Transpose.ROTATE_90) if orientation > 4 else upright
     exif = Image.Exif()
     exif[0x0112] = orientation
     turned.save(tmp_path / "images/frame_0000.jpg", exif=exif)
-    row = release2dataset(given(platform, path))[0]
+    row = release2dataset(given(server, path))[0]
     assert row["image"].size == row["label.segmentation_bitmap"].size == (40, 20)
 
 
-def test_id2label_keeps_category_0(platform, tmp_path):
+def test_id2label_keeps_category_0(server, tmp_path):
     path = draw_release(tmp_path, samples=4, category_ids=(0, 1, 2))
-    rows = release2dataset(given(platform, path))
+    rows = release2dataset(given(server, path))
     assert rows.id2label == {0: "unlabeled", 1: "class-0", 2: "class-1", 3: "class-2"}
     with pytest.raises(BitmapError, match="category 0 would become 0"):
         semantic(rows)
@@ -453,10 +447,10 @@ def test_id2label_keeps_category_0(platform, tmp_path):
         assert {made.id2label[n] for n in np.unique(row["label"]).tolist()} - {"unlabeled"} == names
 
 
-def test_a_category_called_unlabeled_is_unlabeled(platform, tmp_path):
+def test_a_category_called_unlabeled_is_unlabeled(server, tmp_path):
     path = draw_release(tmp_path, samples=4, category_ids=(0, 1, 2))
     edit_release(path, lambda d: d["dataset"]["task_attributes"]["categories"][0].update(name="Unlabeled"))
-    rows = release2dataset(given(platform, path))
+    rows = release2dataset(given(server, path))
     assert rows.id2label == {0: "unlabeled", 1: "class-1", 2: "class-2"}
     for i, row in enumerate(semantic(rows)):
         kept = [a["id"] for a in rows[i]["label.annotations"]]
@@ -464,8 +458,8 @@ def test_a_category_called_unlabeled_is_unlabeled(platform, tmp_path):
 
 
 @pytest.mark.parametrize(("ids", "missing"), [((5, 2), {1, 3, 4}), ((1, 2), set()), ((0, 3), {2, 3})])
-def test_id2label_has_as_many_names_as_a_model_needs_outputs(platform, tmp_path, ids, missing):
-    rows = release2dataset(given(platform, draw_release(tmp_path, samples=2, category_ids=ids)))
+def test_id2label_has_as_many_names_as_a_model_needs_outputs(server, tmp_path, ids, missing):
+    rows = release2dataset(given(server, draw_release(tmp_path, samples=2, category_ids=ids)))
     increment = int(0 in ids)
     assert list(rows.id2label) == list(range(max(ids) + increment + 1))
     assert {k for k, v in rows.id2label.items() if v == f"unused-{k}"} == missing
@@ -479,7 +473,7 @@ def test_a_category_that_no_bitmap_holds_is_refused(tmp_path, ids):
         release2dataset(path)
 
 
-def test_another_labelset(platform, tmp_path):
+def test_another_labelset(server, tmp_path):
     path = draw_release(tmp_path, samples=2)
 
     def second(document: dict[str, Any]) -> None:
@@ -494,18 +488,18 @@ def test_another_labelset(platform, tmp_path):
         release2dataset(path, labelset="third")
 
 
-def test_what_was_fetched_is_not_fetched_again(platform, tmp_path):
-    release = given(platform, draw_release(tmp_path, samples=6))
-    broken = platform.faults.status(404, path="/images/frame_0004")
+def test_what_was_fetched_is_not_fetched_again(server, tmp_path):
+    release = given(server, draw_release(tmp_path, samples=6))
+    broken = server.faults.status(404, path="/images/frame_0004")
     with pytest.raises(SamplesFailed):
         release2dataset(release)
     assert broken.hits == 1
-    assert len(platform.log.find("GET", r"/(images|bitmaps)/")) == 12
+    assert len(server.log.find("GET", r"/(images|bitmaps)/")) == 12
     release2dataset(release)
-    assert len(platform.log.find("GET", r"/(images|bitmaps)/")) == 13
+    assert len(server.log.find("GET", r"/(images|bitmaps)/")) == 13
 
 
-def test_extra_keys_of_a_label_are_no_columns(platform, tmp_path):
+def test_extra_keys_of_a_label_are_no_columns(server, tmp_path):
     path = draw_release(tmp_path, samples=2)
 
     def extra(document: dict[str, Any]) -> None:
@@ -514,7 +508,7 @@ def test_extra_keys_of_a_label_are_no_columns(platform, tmp_path):
         label["segmentation_bitmap"]["signed_url"] = "http://elsewhere"
         label["annotations"][0] |= {"track_id": 1, "attributes": {"color": "red"}}
 
-    rows = release2dataset(given(platform, edit_release(path, extra)))
+    rows = release2dataset(given(server, edit_release(path, extra)))
     assert rows.features["label.annotations"].feature.keys() == {"id", "category_id"}
     assert len(rows.column_names) == 6
 
@@ -687,15 +681,15 @@ semantic_dataset.push_to_hub(hf_dataset_identifier)
 """
 
 
-def test_the_tutorial_runs_with_its_imports_changed(platform, hub, token, tmp_path):
+def test_the_tutorial_runs_with_its_imports_changed(server, hub, token, tmp_path):
     (code,) = blocks("py")
     lines = [line for line in code.splitlines() if line.strip()]
     imports = [line for line in lines if "import" in line]
     assert [line for line in lines if line not in imports] == TUTORIAL.strip().splitlines()
     assert [line.partition(" import ")[0] for line in imports] == ["from labelsync"] * 2
 
-    platform.add_round(draw_release(tmp_path, samples=6, skipped=[2]))
-    with SegmentsClient(KEY, platform.url) as client:
+    server.add_round(draw_release(tmp_path, samples=6, skipped=[2]))
+    with SegmentsClient(KEY, server.url) as client:
         names = {
             "segments_client": client,
             "dataset_identifier": "acme/sidewalk",

@@ -10,7 +10,6 @@ import numpy.typing as npt
 import pytest
 import torch
 from click.testing import Result
-from PIL import Image
 
 import labelsync
 from labelsync.dataset.load import LabeledDataset
@@ -32,9 +31,10 @@ from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.text import from_json
 from labelsync.sidewalk.preset import CATEGORIES
-from labelsync.store import read_manifest, verify_files
+from labelsync.store.manifest import read_manifest, verify_files
 from tests import reference
-from tests.models import label_map, loud, numbered, tiny_segformer
+from tests.models import label_map, loud, loud_segformer, numbered, tiny_segformer
+from tests.pictures import picture
 from tests.releases import draw_release
 
 K = 5
@@ -42,18 +42,7 @@ K = 5
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return trained(tmp_path_factory.mktemp("evaluate") / "tiny", numbered(K))
-
-
-def trained(folder: Path, labels: LabelMap) -> Path:
-    """A model with something to say about every class."""
-    save_model(loud(new_model(tiny_segformer(folder, labels), labels, image_size=(64, 64), seed=0)), folder)
-    return folder
-
-
-def picture(seed: int, size_hw: tuple[int, int] = (70, 90)) -> npt.NDArray[np.uint8]:
-    small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(small).resize(size_hw[::-1], Image.Resampling.BICUBIC))
+    return loud_segformer(tmp_path_factory.mktemp("evaluate") / "tiny", numbered(K))
 
 
 def row(image: npt.NDArray[np.uint8], label: npt.NDArray[Any], name: str = "a.png") -> Row:
@@ -174,7 +163,7 @@ def test_a_perfect_predictor_scores_exactly_one(
 ) -> None:
     """The labels are what the model says, so it can only be perfect; a part of them is unlabeled."""
     labels = numbered(num_labels)
-    folder = trained(tmp_path / "tiny", labels)
+    folder = loud_segformer(tmp_path / "tiny", labels)
     segmenter = Segmenter(folder, device="cpu", batch_size=1)
     rows = []
     for seed in range(3):
@@ -336,7 +325,7 @@ def test_on_a_converted_round(tmp_path: Path, cli: Callable[..., Result]) -> Non
     cli("pull", release, "--out", tmp_path / "release", "--allow-failed", 1)
     cli("convert", tmp_path / "release", "--out", tmp_path / "data", "--fractions", "0.4,0.3,0.3", "--allow-failed", 1)
     data = labelsync.load(tmp_path / "data")
-    folder = trained(tmp_path / "tiny", data.labels)
+    folder = loud_segformer(tmp_path / "tiny", data.labels)
     out = tmp_path / "evaluation"
     printed = cli("evaluate", folder, "--dataset", tmp_path / "data", "--out", out, "--device", "cpu", "--json").stdout
     record = from_json(EvaluateRecord, printed)

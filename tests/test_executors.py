@@ -13,13 +13,13 @@ import pytest
 from click.testing import Result
 
 import labelsync
-from labelsync import store
 from labelsync.dataset import shards, spread
 from labelsync.dataset.pool import write_shards
 from labelsync.dataset.shards import Shard, ShardResult, write_shard
 from labelsync.dataset.sink import sink_of
 from labelsync.errors import LabelsyncError, OptionError, SamplesFailed
 from labelsync.release import transport
+from labelsync.store.manifest import read_manifest, verify_files
 from tests.loopback.segments import LoopbackSegments
 from tests.releases import draw_release, sample_uuid
 from tests.test_convert import LABELS, digests, ledger_of, pulled
@@ -199,7 +199,7 @@ def test_what_a_worker_says_it_wrote_is_looked_at(tmp_path: Path, monkeypatch: p
     executor = Inline()
     record = labelsync.convert(release, out=tmp_path / "data", executor=executor)
     assert len(times) == 2 and executor.calls == record.shards + 2
-    assert store.verify_files(tmp_path / "data", store.read_manifest(tmp_path / "data")) == []
+    assert verify_files(tmp_path / "data", read_manifest(tmp_path / "data")) == []
 
 
 def test_an_error_of_the_work_itself_is_raised_at_once(tmp_path: Path) -> None:

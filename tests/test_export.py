@@ -11,7 +11,6 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from PIL import Image
 
 from labelsync.deploy.axes import require_axes
 from labelsync.deploy.export import export
@@ -22,7 +21,8 @@ from labelsync.deploy.precision import serialized, to_fp16, to_int8, with_metada
 from labelsync.errors import GateFailed, ModelError, ModelNotFound, OptionError, OutputExists
 from labelsync.labels import LabelMap
 from labelsync.model.head import class_keys
-from labelsync.model.load import LoadedModel, load_model, new_model, save_model
+from labelsync.model.load import load_model, new_model, save_model
+from labelsync.model.loaded import LoadedModel
 from labelsync.model.onnx import GraphFacts, facts_of
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image, encode_png
@@ -30,6 +30,7 @@ from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.exports import ExportRecord
 from labelsync.records.text import from_json
 from tests.models import ARCHITECTURES, label_map, loud, numbered, tiny_config, tiny_segformer
+from tests.pictures import picture
 from tests.releases import draw_release
 
 NAMES = ("class-1", "class-2", "class-3")  # those of a drawn release
@@ -40,12 +41,6 @@ def a_model(folder: Path, labels: LabelMap | None = None, *, seed: int = 0) -> L
     """A tiny SegFormer whose classes all win somewhere."""
     labels = labels or label_map(*NAMES)
     return loud(new_model(tiny_segformer(folder, labels), labels, image_size=HW, seed=seed), seed=seed)
-
-
-def picture(seed: int, size_hw: tuple[int, int] = (90, 120)) -> Any:
-    """Blobs, so that neighbouring pixels have to do with each other."""
-    small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(small).resize(size_hw[::-1], Image.Resampling.BICUBIC))
 
 
 def facts(loaded: LoadedModel, **changes: Any) -> GraphFacts:

@@ -11,14 +11,13 @@ import subprocess
 import sys
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
 from PIL import Image
 
 from labelsync.dataset.sample import File, LabelledSample, convert_sample
@@ -28,12 +27,10 @@ from labelsync.pixels.image import decode_image, encode_png
 from labelsync.pixels.instance import decode_instance_bitmap, encode_instance_bitmap
 from labelsync.pixels.semantic import decode_semantic, to_semantic
 from labelsync.records.release import Row
-from labelsync.release import transport
-from labelsync.store import sha256
+from labelsync.store.files import sha256
 from labelsync.taxonomy import Category
 from tests import test_dropin
 from tests.commands import Commands
-from tests.loopback.segments import LoopbackSegments
 from tests.releases import edit_release, release_document, sample_entry, sample_uuid, write_release
 
 HERE = "tests/test_faults.py::"
@@ -171,13 +168,6 @@ def test_every_fault_has_its_tests() -> None:
             file, _, name = node.partition("::")
             module = importlib.import_module(file.removesuffix(".py").replace("/", "."))
             assert callable(getattr(module, name, None)), node
-
-
-@pytest.fixture
-def commands(cli: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Commands]:
-    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.01)
-    with LoopbackSegments() as server:
-        yield Commands(cli, server, tmp_path)
 
 
 def small_release(

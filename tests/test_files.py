@@ -1,30 +1,21 @@
 """Images as cameras write them, bitmaps as other programs rewrite them: what the commands make of them."""
 
 import io
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from click.testing import Result
 from datasets import load_dataset
 from PIL import Image
 
 from labelsync.pixels.instance import encode_instance_bitmap
 from labelsync.pixels.semantic import decode_semantic
 from tests.commands import Commands
-from tests.loopback.segments import LoopbackSegments
 from tests.pngs import raw_png
 from tests.releases import draw_release, edit_release, sample_uuid
 
 INVERSE = {2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}  # orientation -> the PIL.Image.Transpose that undoes it
-
-
-@pytest.fixture
-def commands(cli: Callable[..., Result], tmp_path: Path) -> Iterator[Commands]:
-    with LoopbackSegments() as server:
-        yield Commands(cli, server, tmp_path)
 
 
 # -------------------------------------------------------------------- EXIF

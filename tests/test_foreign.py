@@ -18,10 +18,10 @@ from PIL import Image as PILImage
 from transformers import SegformerImageProcessor
 
 import labelsync
-from labelsync import store
 from labelsync.errors import AuthError, DatasetError, DatasetNotFound, LabelsyncError, OptionError, TaxonomyError
 from labelsync.pixels.image import decode_image, encode_png
 from labelsync.pixels.semantic import decode_semantic
+from labelsync.store.files import sha256
 from tests import foreign
 from tests.loopback.hub import LoopbackHub
 from tests.models import label_map, tiny_segformer
@@ -56,7 +56,7 @@ def names(tmp_path: Path) -> Path:
 
 def repo(hub: LoopbackHub, request: pytest.FixtureRequest, files: Mapping[str, Any]) -> str:
     """A repo of this test's own."""
-    name = f"acme/f-{store.sha256(request.node.name.encode())[:12]}"
+    name = f"acme/f-{sha256(request.node.name.encode())[:12]}"
     hub.add_repo(name, files)
     return name
 

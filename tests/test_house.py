@@ -31,7 +31,7 @@ VENDORS = {
     "av": "pixels/video",
     "tqdm": "release dataset hub model evaluation quality training deploy pipeline",
     "click": "cli",
-    "filelock": "store",
+    "filelock": "store/folder",
     "pydantic": "records release training pipeline",
     "requests": "release",
     "fsspec": "release/cloud dataset",

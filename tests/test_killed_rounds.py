@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from labelsync import store
+from labelsync.store.manifest import read_manifest
 from tests.releases import draw_release
 from tests.test_rounds import SAMPLES, STAGES, Team, heads, team
 
@@ -94,7 +94,7 @@ def killed(team: Team, moment: Moment) -> None:
 def left(team: Team, name: str) -> dict[str, Any]:
     """What a round left, the repos' names and all clocks aside."""
     folder = team.folder / "rounds" / name
-    files = {p: store.read_manifest(folder / p, verb).files for p, verb in FOLDERS.items() if (folder / p).is_dir()}
+    files = {p: read_manifest(folder / p, verb).files for p, verb in FOLDERS.items() if (folder / p).is_dir()}
     digests = {(p, f): entry for p in files for f, entry in files[p].items() if f not in NAMED}
     published = {
         (kind, path): data

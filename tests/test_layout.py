@@ -15,7 +15,7 @@ from labelsync.dataset import shards
 from labelsync.dataset.layout import RowGroups, in_place
 from labelsync.dataset.reuse import ROWS, ShardRows
 from labelsync.dataset.sample import File, LabelledSample
-from labelsync.store import sha256
+from labelsync.store.files import sha256
 from tests.benchmarks.second_round import chunks_of
 from tests.releases import draw_release, edit_release, sample_uuid
 from tests.test_convert import digests

@@ -18,11 +18,12 @@ from huggingface_hub import HfApi, constants
 from PIL import Image as PILImage
 
 import labelsync
-from labelsync import store
 from labelsync.dataset import shards, source
 from labelsync.errors import AuthError, DatasetError, DatasetNotFound, LabelsyncError, ServiceError
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.release import Row
+from labelsync.store.files import sha256
+from labelsync.store.manifest import read_manifest
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
 from tests.releases import draw_release
 
@@ -104,7 +105,7 @@ def test_sixteen_bits_arrive_whole(tmp_path: Path) -> None:
 
 def test_a_dataset_tells_what_it_is(made: Path) -> None:
     dataset = labelsync.load(str(made))
-    manifest = store.read_manifest(made, "convert")
+    manifest = read_manifest(made, "convert")
     assert dataset.source == str(made)
     assert (dataset.digest, dataset.release, dataset.revision) == (manifest.digest, "v1.0", "")
     assert dataset.labels.id2label == {0: "unlabeled", 1: "class-1", 2: "class-2", 3: "class-3"}
@@ -254,7 +255,7 @@ def test_folders_of_other_stages_and_of_plain_bitmaps_are_told_apart(made: Path,
 @pytest.fixture
 def published(made: Path, hub: LoopbackHub, request: pytest.FixtureRequest) -> Iterator[str]:
     """A repo with the folder at the tag v1.0, and something else on main."""
-    repo = f"acme/load-{store.sha256(request.node.name.encode())[:12]}"
+    repo = f"acme/load-{sha256(request.node.name.encode())[:12]}"
     files = {p.relative_to(made).as_posix(): p.read_bytes() for p in made.rglob("*") if p.is_file()}
     commit = hub.add_repo(repo, files)
     HfApi(endpoint=hub.url, token=WRITE_TOKEN).create_tag(repo, tag="v1.0", revision=commit, repo_type="dataset")

@@ -5,7 +5,7 @@ Everything is done by the commands, but for what people do: they draw, accept an
 
 import json
 import uuid
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -17,46 +17,21 @@ from PIL import Image
 import labelsync
 from labelsync.pixels.instance import decode_instance_bitmap
 from labelsync.pixels.semantic import decode_semantic
-from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
-from tests.loopback.segments import KEY, LoopbackSegments
+from tests.loopback.hub import LoopbackHub
+from tests.loopback.segments import LoopbackSegments
 from tests.loopback.segments_people import Person
-from tests.models import tiny_segformer
 from tests.releases import draw_release
+from tests.teams import settle
 
 DATASET = "acme/park"
 
-CONFIG = """
-[segments]
-datasets = ["acme/park"]
-[hub]
-dataset = "{dataset}"
-model = "{model}"
-[train]
-model = "start"
-recipe = "demo"
-image_size = "32"
-set = ["max_steps=2"]
-[gates]
-require = ["mean_iou >= 0.0", "delta.mean_iou >= -1.0"]
-"""
-
 
 @pytest.fixture
-def platform() -> Iterator[LoopbackSegments]:
-    """An empty Segments.ai."""
-    with LoopbackSegments() as running:
-        yield running
-
-
-@pytest.fixture
-def folder(tmp_path: Path, platform: LoopbackSegments, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Path:
+def folder(tmp_path: Path, server: LoopbackSegments, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A team's folder: recordings that are drawn, labelsync.toml, keys."""
     draw_release(tmp_path / "drawn", samples=24)
-    tiny_segformer(tmp_path / "start", 3)
-    repos = {kind: f"acme/{kind}-{uuid.uuid4().hex[:8]}" for kind in ("dataset", "model")}  # one Hub for all tests
-    (tmp_path / "labelsync.toml").write_text(CONFIG.format(**repos))
-    for name, value in (("SEGMENTS_API_URL", platform.url), ("SEGMENTS_API_KEY", KEY), ("HF_TOKEN", WRITE_TOKEN)):
-        monkeypatch.setenv(name, value)
+    gates = ("mean_iou >= 0.0", "delta.mean_iou >= -1.0")
+    settle(tmp_path, server, monkeypatch, source=DATASET, gates=gates)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -123,7 +98,7 @@ def scored(evaluation: Path) -> list[str]:
 
 
 def test_from_an_empty_account_to_a_second_round_on_corrected_prelabels(
-    folder: Path, platform: LoopbackSegments, cli: Any
+    folder: Path, server: LoopbackSegments, cli: Any
 ) -> None:
     def run(*argv: object) -> Any:
         return json.loads(cli(*argv, "--json").stdout)
@@ -137,7 +112,7 @@ def test_from_an_empty_account_to_a_second_round_on_corrected_prelabels(
     run("create", DATASET, "--categories", drawn / "release.json")
     added = run("add-images", DATASET, *images[:14])
     assert added["outcomes"]["added"] == 14
-    label(platform, drawn, by_hand)
+    label(server, drawn, by_hand)
     released = run("create-release", DATASET, "v0.1")
     assert released["samples"] == 14
 
@@ -148,30 +123,30 @@ def test_from_an_empty_account_to_a_second_round_on_corrected_prelabels(
     assert json.loads((first_round / "dataset/id2label.json").read_text())["1"] == "class-1"
 
     # all recordings, of which those that are there stay as they are
-    before = {s.name: s.uuid for s in platform.platform.dataset(DATASET).samples.values()}
+    before = {s.name: s.uuid for s in server.platform.dataset(DATASET).samples.values()}
     added = run("add-images", DATASET, drawn / "images")
     assert (added["outcomes"]["added"], added["outcomes"]["there"]) == (10, 14)
 
     # the round's model drafts the labels of what has none, once
     prelabel = ("prelabel", first_round / "model", DATASET, "--min-size", 0, "--out", "prelabels")
     assert run(*prelabel)["outcomes"] == {"prelabeled": 12, "labeled": 12}
-    assert statuses(platform) == {n: "LABELED" if n in by_hand else "PRELABELED" for n in names}
+    assert statuses(server) == {n: "LABELED" if n in by_hand else "PRELABELED" for n in names}
     assert run(*prelabel)["outcomes"] == {"there": 12, "labeled": 12}
 
     # jane accepts some, corrects others, and does not get to the last two
-    accept(platform, accepted)
-    accept(platform, reviewed, status="REVIEWED")
-    label(platform, drawn, corrected)
+    accept(server, accepted)
+    accept(server, reviewed, status="REVIEWED")
+    label(server, drawn, corrected)
     assert run(*prelabel)["outcomes"] == {"there": 2, "touched": 10, "labeled": 12}
-    assert {n for n, status in statuses(platform).items() if status == "PRELABELED"} == {*left}
+    assert {n for n, status in statuses(server).items() if status == "PRELABELED"} == {*left}
 
     # the second round takes what a person has said yes to
     assert run("create-release", DATASET, "v0.2")["samples"] == 24
-    del platform.log[:]
+    del server.log[:]
     second = run("run")
     assert (second["number"], second["previous"]) == (2, "v0.1")
     assert ledger(second_round / "dataset") == {n: "filtered" if n in left else "converted" for n in names}
-    fetched = [r.path for r in platform.log.find(method="GET", server="storage") if "/assets/" in r.path]
+    fetched = [r.path for r in server.log.find(method="GET", server="storage") if "/assets/" in r.path]
     assert len({*fetched}) == len(fetched) == 12  # the new bitmaps: the model has seen the images
 
     # what was accepted arrives as the model drew it, what was corrected as it was drawn
@@ -188,7 +163,7 @@ def test_from_an_empty_account_to_a_second_round_on_corrected_prelabels(
     pinned = splits(second_round)
     assert pinned | splits(first_round) == pinned
     assert {n: r.uuid for n, r in rows.items() if n in by_hand} == {n: before[n] for n in by_hand}
-    assert len(platform.platform.dataset(DATASET).samples) == 24
+    assert len(server.platform.dataset(DATASET).samples) == 24
 
     # both models on the test samples of the second round
     test = sorted(r.uuid for r in rows.values() if pinned[r.uuid] == "test")
@@ -204,4 +179,4 @@ def test_from_an_empty_account_to_a_second_round_on_corrected_prelabels(
     assert {s["outcome"] for s in run("run")["stages"]} <= {"unchanged", "skipped"}
     assert [r["name"] for r in run("status")["rounds"]] == ["v0.1", "v0.2"]
     assert run("prelabel", "--undo", "prelabels")["outcomes"] == {"touched": 10, "undone": 2}
-    assert {n for n, status in statuses(platform).items() if not status} == {*left}
+    assert {n for n, status in statuses(server).items() if not status} == {*left}

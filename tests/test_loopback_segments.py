@@ -21,12 +21,6 @@ DATASET = "acme/sidewalk"
 
 
 @pytest.fixture
-def server() -> Iterator[LoopbackSegments]:
-    with LoopbackSegments() as running:
-        yield running
-
-
-@pytest.fixture
 def client(server: LoopbackSegments, tmp_path: Path) -> Iterator[SegmentsClient]:
     server.add_round(draw_release(tmp_path / "drawn", samples=4, unlabeled=(3,)))
     with SegmentsClient(KEY, server.url) as connected:

@@ -11,11 +11,12 @@ import torch
 import transformers
 from safetensors.torch import load_file, save_file
 
-from labelsync import store
 from labelsync.errors import AuthError, ModelError, ModelNotFound, OptionError, ServiceError
 from labelsync.model.head import class_keys
-from labelsync.model.load import LoadedModel, load_model, new_model, read_weights, save_model
+from labelsync.model.load import load_model, new_model, read_weights, save_model
+from labelsync.model.loaded import LoadedModel
 from labelsync.model.preprocess import normalize, resize
+from labelsync.store.manifest import write_manifest
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
 from tests.models import ARCHITECTURES, label_map, numbered, tiny_config, tiny_segformer
 
@@ -175,7 +176,7 @@ def test_saving_twice_gives_the_same_bytes(folder: Path, tmp_path: Path) -> None
 def test_the_pinned_map_of_a_manifest_is_kept_with_its_colours(copy: Path) -> None:
     pinned = numbered(4)
     assert load_model(copy).labels != pinned  # a config has no category ids
-    manifest = store.write_manifest(copy, "train", inputs={}, settings={}, summary={}, labels=pinned)
+    manifest = write_manifest(copy, "train", inputs={}, settings={}, summary={}, labels=pinned)
     loaded = load_model(copy)
     assert loaded.labels == pinned
     assert loaded.digest == manifest.digest
@@ -183,7 +184,7 @@ def test_the_pinned_map_of_a_manifest_is_kept_with_its_colours(copy: Path) -> No
 
 def test_a_digest_is_that_of_the_manifest_only_while_the_files_are(copy: Path, folder: Path) -> None:
     assert load_model(copy).digest == load_model(folder).digest
-    manifest = store.write_manifest(copy, "train", inputs={}, settings={}, summary={})
+    manifest = write_manifest(copy, "train", inputs={}, settings={}, summary={})
     save_model(new_model(copy, numbered(4), image_size=(32, 32), seed=0), copy)  # another preprocessor_config.json
     assert load_model(copy).digest not in (manifest.digest, load_model(folder).digest)
 

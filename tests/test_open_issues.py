@@ -1,7 +1,7 @@
 """`check --model --open-issues`: labelers are told, once, at the sample, and only what the check lists."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +14,12 @@ from labelsync.pixels.image import decode_image
 from labelsync.pixels.instance import encode_instance_bitmap
 from labelsync.quality.issues import MARK, datasets_of, open_issues
 from labelsync.records.findings import Finding
-from labelsync.release import transport
 from tests.loopback.segments import KEY, LoopbackSegments
 from tests.releases import draw_release, edit_release, sample_uuid
 from tests.test_second_opinion import mistaken, model, of_classes  # noqa: F401 - a fixture
 
 DATASET = "acme/sidewalk"
 WRONG = (1, 2)  # samples with a planted error
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LoopbackSegments]:
-    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.01)
-    with LoopbackSegments() as running:
-        yield running
 
 
 @pytest.fixture

@@ -11,12 +11,12 @@ from click.testing import Result
 from fsspec.implementations.memory import MemoryFileSystem
 
 import labelsync
-from labelsync import store
 from labelsync.dataset import convert as convert_module
 from labelsync.dataset import place as place_module
 from labelsync.dataset.place import UNFINISHED, place_of
 from labelsync.dataset.sink import sink_of
 from labelsync.errors import OptionError, OutputError, OutputExists, SamplesFailed
+from labelsync.store.files import sha256
 from tests.releases import draw_release, edit_release
 from tests.test_convert import digests, pulled
 
@@ -79,7 +79,7 @@ def test_a_second_round_links_into_a_url_by_copy(tmp_path: Path, memory: MemoryF
     labelsync.convert(release, out=tmp_path / "a")
     record = labelsync.convert(release, out="memory://walk", previous=tmp_path / "a")
     assert (record.linked, record.decoded) == (3, 0)
-    assert {n: store.sha256(d) for n, d in files(memory, "/walk/data").items()} == digests(tmp_path / "a")
+    assert {n: sha256(d) for n, d in files(memory, "/walk/data").items()} == digests(tmp_path / "a")
 
 
 # -------------------------------------------------------------------- again, over it, and half of it

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-import numpy.typing as npt
 import pytest
 from click.testing import Result
 from PIL import Image
@@ -13,26 +12,19 @@ from PIL import Image
 from labelsync.deploy.images import find_images, output_names
 from labelsync.deploy.predict import predict
 from labelsync.errors import OptionError, OutputExists, SamplesFailed
-from labelsync.model.load import new_model, save_model
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image, encode_png
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.results import PredictRecord
 from labelsync.records.text import from_json
-from labelsync.store import read_manifest, verify_files
-from tests.models import loud, numbered, tiny_segformer
+from labelsync.store.manifest import read_manifest, verify_files
+from tests.models import loud_segformer
+from tests.pictures import picture
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("predict") / "tiny"
-    save_model(loud(new_model(tiny_segformer(folder, 5), numbered(5), image_size=(64, 64), seed=0)), folder)
-    return folder
-
-
-def picture(seed: int, size_hw: tuple[int, int] = (70, 90)) -> npt.NDArray[np.uint8]:
-    small = np.random.default_rng(seed).integers(0, 256, (6, 8, 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(small).resize(size_hw[::-1], Image.Resampling.BICUBIC))
+    return loud_segformer(tmp_path_factory.mktemp("predict") / "tiny", 5)
 
 
 @pytest.fixture
@@ -186,9 +178,7 @@ def test_the_same_predictions_again_do_nothing(
 
 
 def test_16_bit_ids_where_the_model_has_more_than_254_classes(tmp_path: Path) -> None:
-    labels = numbered(300)
-    folder = tiny_segformer(tmp_path / "tiny", labels)
-    save_model(loud(new_model(folder, labels, image_size=(64, 64), seed=0)), folder)
+    folder = loud_segformer(tmp_path / "tiny", 300)
     (tmp_path / "x.png").write_bytes(encode_png(picture(0)))
     predict(folder, images=(str(tmp_path / "x.png"),), out=tmp_path / "out", device="cpu")
     data = (tmp_path / "out" / "bitmaps" / "x.png").read_bytes()

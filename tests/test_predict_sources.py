@@ -24,10 +24,11 @@ from labelsync.pixels.semantic import decode_semantic
 from labelsync.pixels.video import read_frames
 from labelsync.records.results import PredictRecord, VideoScores
 from labelsync.records.text import from_json
-from labelsync.store import read_manifest, verify_files
-from tests.clips import moving, picture, read_clip, write_clip
+from labelsync.store.manifest import read_manifest, verify_files
+from tests.clips import moving, read_clip, write_clip
 from tests.loopback.segments import LoopbackSegments
 from tests.models import loud, numbered, tiny_segformer
+from tests.pictures import picture
 from tests.releases import draw_release
 
 Cli = Callable[..., Result]
@@ -244,62 +245,54 @@ def test_names_of_samples_stay_in_the_folder(name: str, path: str) -> None:
 # -------------------------------------------------------------------- Segments.ai
 
 
-@pytest.fixture
-def platform() -> Iterator[LoopbackSegments]:
-    with LoopbackSegments() as server:
-        yield server
-
-
 def test_every_sample_of_a_segments_dataset_labelled_or_not(
-    model: Path, tmp_path: Path, platform: LoopbackSegments, predicted: Callable[..., PredictRecord]
+    model: Path, tmp_path: Path, server: LoopbackSegments, predicted: Callable[..., PredictRecord]
 ) -> None:
     drawn = draw_release(tmp_path / "drawn", samples=5, unlabeled=[1, 3])
-    platform.add_round(drawn)
-    record = predicted("acme/sidewalk", env=platform.env)
+    server.add_round(drawn)
+    record = predicted("acme/sidewalk", env=server.env)
     assert record.images == 5
     for line in lines(tmp_path / "out"):
         file = next((tmp_path / "drawn/images").glob(f"*{Path(line['image']).stem}*"), None)
         assert file is not None, line
         bitmap = decode_semantic((tmp_path / "out" / line["bitmap"]).read_bytes())
         assert (bitmap == Segmenter(model, device="cpu").segment(file)).mean() > 0.999
-    fetched = sum("/images/" in r.path for r in platform.log)
+    fetched = sum("/images/" in r.path for r in server.log)
     assert fetched == 5
-    predicted("acme/sidewalk", "--overwrite", env=platform.env)
-    assert sum("/images/" in r.path for r in platform.log) == fetched  # from the cache
-    assert predicted("acme/sidewalk", env=platform.env).unchanged
+    predicted("acme/sidewalk", "--overwrite", env=server.env)
+    assert sum("/images/" in r.path for r in server.log) == fetched  # from the cache
+    assert predicted("acme/sidewalk", env=server.env).unchanged
 
 
 def test_images_in_a_private_bucket_are_signed_for(
-    tmp_path: Path, platform: LoopbackSegments, predicted: Callable[..., PredictRecord]
+    tmp_path: Path, server: LoopbackSegments, predicted: Callable[..., PredictRecord]
 ) -> None:
-    platform.add_round(draw_release(tmp_path / "drawn", samples=3), private=True)
-    assert predicted("acme/sidewalk", env=platform.env).images == 3
+    server.add_round(draw_release(tmp_path / "drawn", samples=3), private=True)
+    assert predicted("acme/sidewalk", env=server.env).images == 3
 
 
-def test_a_sample_whose_image_is_gone_is_named(
-    model: Path, tmp_path: Path, platform: LoopbackSegments, cli: Cli
-) -> None:
-    platform.add_round(draw_release(tmp_path / "drawn", samples=4))
+def test_a_sample_whose_image_is_gone_is_named(model: Path, tmp_path: Path, server: LoopbackSegments, cli: Cli) -> None:
+    server.add_round(draw_release(tmp_path / "drawn", samples=4))
     gone = sorted((tmp_path / "drawn/images").iterdir())[2]
     gone.unlink()
     argv = ("predict", model, "acme/sidewalk", "--out", tmp_path / "out", "--device", "cpu")
-    said = cli(*argv, code=1, env=platform.env).stderr
+    said = cli(*argv, code=1, env=server.env).stderr
     assert "1 of 4 images could not be read" in said and "403 Forbidden" in said
     assert sum("bitmap" in line for line in lines(tmp_path / "out")) == 3
 
 
 def test_what_reads_like_a_dataset_and_is_none(
-    model: Path, tmp_path: Path, platform: LoopbackSegments, cli: Cli, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, server: LoopbackSegments, cli: Cli, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = ("--out", tmp_path / "out")
-    said = cli("predict", model, "acme/nothing", *out, code=1, env=platform.env).stderr
+    said = cli("predict", model, "acme/nothing", *out, code=1, env=server.env).stderr
     assert "no dataset acme/nothing on Segments.ai" in said and "--split" in said
     assert "SEGMENTS_API_KEY" in cli("predict", model, "acme/sidewalk", *out, code=1).stderr
     monkeypatch.chdir(tmp_path)
     (tmp_path / "photos").mkdir()
     for mistyped in ("photos/walk", "album/walk.jpg", "album/walk.mp4", "../walk", "a/b/c"):
-        assert "no image at" in cli("predict", model, mistyped, *out, code=2, env=platform.env).stderr
-    assert not platform.log or all("nothing" in r.path or "status" in r.path for r in platform.log)
+        assert "no image at" in cli("predict", model, mistyped, *out, code=2, env=server.env).stderr
+    assert not server.log or all("nothing" in r.path or "status" in r.path for r in server.log)
 
 
 # -------------------------------------------------------------------- what else is written

@@ -14,12 +14,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from labelsync import store
 from labelsync.dataset.convert import convert
 from labelsync.evaluation.evaluate import evaluate
 from labelsync.records.results import TrainRecord
 from labelsync.records.text import from_json
 from labelsync.release.pull import pull
+from labelsync.store.manifest import read_manifest, verify_files
 from labelsync.training.checkpoints import last_complete, step_of
 from labelsync.training.data import order
 from tests.models import tiny_segformer
@@ -58,7 +58,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("processes")
     pull(draw_release(folder / "drawn", samples=16), out=folder / "release")
     convert(folder / "release", out=folder / "dataset", fractions=(0.6, 0.2, 0.2))
-    labels = store.read_manifest(folder / "dataset").labels
+    labels = read_manifest(folder / "dataset").labels
     assert labels is not None
     tiny_segformer(folder / "start", labels)
     return folder / "dataset"
@@ -87,9 +87,9 @@ def test_two_processes_leave_one_run_with_pooled_scores(data: Path, tmp_path: Pa
         *(*QUICK, "--learning-rate=0.003"),
     )
     assert (record.steps, record.epochs) == (6, 2.0)
-    manifest = store.read_manifest(out, "train")
+    manifest = read_manifest(out, "train")
     assert manifest.digest == record.digest and manifest.settings["processes"] == 2
-    assert store.verify_files(out, manifest) == []
+    assert verify_files(out, manifest) == []
     assert not [p for p in out.rglob("*") if p.name == "training_args.bin" or p.name.endswith(".tmp")]
     assert len(list((out / "pictures").iterdir())) == 2
     found = evaluate(out, dataset=data, split="validation", out=tmp_path / "e", device="cpu")
@@ -124,7 +124,7 @@ def test_two_processes_are_one_with_a_double_batch(data: Path, tmp_path: Path) -
     for name, tensor in one.items():
         assert torch.allclose(two[name].double(), tensor.double(), atol=1e-5), name
     assert max(float((start[n].double() - one[n].double()).abs().max()) for n in one) > 1e-3  # it did move
-    scores = [store.read_manifest(tmp_path / n / "run").summary["mean_iou"] for n in ("two", "one")]
+    scores = [read_manifest(tmp_path / n / "run").summary["mean_iou"] for n in ("two", "one")]
     assert np.isclose(*scores, atol=1e-3)
 
 

@@ -10,8 +10,8 @@ import pytest
 from click.testing import Result
 from PIL import Image
 
-from labelsync import store
 from labelsync.labels import LabelClass, LabelMap
+from labelsync.store.manifest import write_manifest
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
 from tests.releases import draw_release
 
@@ -55,7 +55,7 @@ def dataset_folder(folder: Path, *, release: str, **splits: list[int]) -> Path:
     (folder / "README.md").write_text(
         f"---\nconfigs:\n- config_name: default\n  data_files:\n{files}---\n# {release}\n"
     )
-    store.write_manifest(folder, "convert", inputs={}, settings={}, summary={"release": release}, labels=LABELS)
+    write_manifest(folder, "convert", inputs={}, settings={}, summary={"release": release}, labels=LABELS)
     return folder
 
 
@@ -107,7 +107,7 @@ def test_a_pushed_model_loads_with_every_tensor_it_had(cli: Cli, hub: LoopbackHu
     model, folder = SegformerForSemanticSegmentation(config), tmp_path / "run"
     model.save_pretrained(folder)
     SegformerImageProcessor(do_reduce_labels=True).save_pretrained(folder)
-    store.write_manifest(folder, "train", inputs={}, settings={}, summary={}, labels=LABELS)
+    write_manifest(folder, "train", inputs={}, settings={}, summary={}, labels=LABELS)
     cli("push", folder, "--repo-id", "acme/published-model", "--tag", "v1")
 
     torch.manual_seed(2)

@@ -14,7 +14,6 @@ import pytest
 from click.testing import Result
 
 import labelsync
-from labelsync import store
 from labelsync.dataset import pool, reuse, sample, shards
 from labelsync.dataset.reuse import ROWS, RowIndex, row_key
 from labelsync.dataset.sample import File, LabelledSample
@@ -23,6 +22,8 @@ from labelsync.labels import Category, LabelMap, from_categories
 from labelsync.pixels.instance import decode_instance_bitmap, encode_instance_bitmap
 from labelsync.records.results import ConvertRecord
 from labelsync.records.text import from_json
+from labelsync.store.files import sha256_file
+from labelsync.store.manifest import read_manifest, verify_files
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
 from tests.loopback.segments import LoopbackSegments
 from tests.releases import draw_release, edit_release, sample_uuid
@@ -95,8 +96,8 @@ def same_as_from_scratch(folder: Path, release: Path, old: Path, **options: Any)
     for name in (ROWS, "ledger.json", "splits.json", "id2label.json"):
         assert (folder / "b" / name).read_bytes() == (folder / "c" / name).read_bytes()
     assert record.pixel_shares == scratch.pixel_shares and record.bytes == scratch.bytes
-    manifest = store.read_manifest(folder / "b", "convert")
-    assert store.verify_files(folder / "b", manifest) == []
+    manifest = read_manifest(folder / "b", "convert")
+    assert verify_files(folder / "b", manifest) == []
     assert {p.relative_to(folder / "b").as_posix() for p in (folder / "b").rglob("*") if p.is_file()} == {
         *manifest.files,
         "manifest.json",
@@ -305,7 +306,7 @@ def test_a_damaged_shard_is_converted_again(tmp_path: Path, damage: Callable[[Pa
     expected = again(release, old, tmp_path / "expected")
     changed = next(n for n, d in digests(tmp_path / "expected").items() if digests(old)[n] != d)
     name = changed if touched else next(n for n in digests(old) if n != changed)
-    rows = store.read_manifest(old, "convert").summary["rows"][f"data/{name}"]
+    rows = read_manifest(old, "convert").summary["rows"][f"data/{name}"]
     damage(old / "data" / name)
     record = again(release, old, tmp_path / "b")
     assert digests(tmp_path / "b") == digests(tmp_path / "expected")
@@ -329,7 +330,7 @@ def test_a_row_that_is_not_the_one_that_was_asked_for_is_not_taken(tmp_path: Pat
         shard["rows"].reverse()
     (old / ROWS).write_text(json.dumps(document))
     manifest = json.loads((old / "manifest.json").read_text())
-    manifest["files"][ROWS] = {"sha256": store.sha256_file(old / ROWS), "size": (old / ROWS).stat().st_size}
+    manifest["files"][ROWS] = {"sha256": sha256_file(old / ROWS), "size": (old / ROWS).stat().st_size}
     (old / "manifest.json").write_text(json.dumps(manifest))
     again(release, old, tmp_path / "b")
     again(release, without_data(old, tmp_path / "plain"), tmp_path / "c")

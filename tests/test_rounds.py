@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,32 +13,15 @@ import pytest
 from huggingface_hub import HfApi
 
 from labelsync.pixels.instance import decode_instance_bitmap, encode_instance_bitmap
-from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
-from tests.loopback.segments import KEY, LoopbackSegments
-from tests.models import tiny_segformer
+from tests.loopback.hub import LoopbackHub
+from tests.loopback.segments import LoopbackSegments
 from tests.releases import draw_release
+from tests.teams import settle
 
 SAMPLES = 20
 STAGES = (
     "pull diff check convert push-dataset train evaluate compare push-model promote".split()  # noqa: SIM905 - in order
 )
-
-CONFIG = """
-[segments]
-datasets = ["acme/sidewalk"]
-[hub]
-dataset = "{dataset}"
-model = "{model}"
-[train]
-model = "start"
-recipe = "demo"
-image_size = "32"
-set = ["max_steps=2"]
-[gates]
-require = ["mean_iou >= 0.0"]
-[report]
-html = false
-"""
 
 
 @dataclass
@@ -84,14 +66,12 @@ class Team:
 
 
 @pytest.fixture
-def team(tmp_path: Path, cli: Any, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch) -> Iterator[Team]:
-    tiny_segformer(tmp_path / "start", 3)
-    repos = [f"acme/{kind}-{uuid.uuid4().hex[:8]}" for kind in ("sidewalk", "segformer")]  # one Hub for all tests
-    (tmp_path / "labelsync.toml").write_text(CONFIG.format(dataset=repos[0], model=repos[1]))
-    with LoopbackSegments() as platform:
-        for name, value in (("SEGMENTS_API_URL", platform.url), ("SEGMENTS_API_KEY", KEY), ("HF_TOKEN", WRITE_TOKEN)):
-            monkeypatch.setenv(name, value)
-        yield Team(tmp_path, platform, hub, cli, *repos)
+def team(
+    tmp_path: Path, cli: Any, server: LoopbackSegments, hub: LoopbackHub, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Team]:
+    gates, more = ("mean_iou >= 0.0",), "[report]\nhtml = false\n"
+    repos = settle(tmp_path, server, monkeypatch, source="acme/sidewalk", gates=gates, more=more)
+    yield Team(tmp_path, server, hub, cli, **repos)
     hub.faults.clear()
 
 

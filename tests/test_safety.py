@@ -24,12 +24,11 @@ from labelsync.evaluation.groups import NEAR_FIELD, Groups, check_near_field, gr
 from labelsync.evaluation.measure import ImageCounts, together
 from labelsync.evaluation.safety import SafetyMeasure, longest_false_path, safety_ratios, safety_scores
 from labelsync.evaluation.tally import ImageFacts, label_digest, sparse
-from labelsync.model.load import new_model, save_model
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.scores import SafetyScores
 from labelsync.records.text import from_json
 from labelsync.sidewalk import preset
-from tests.models import loud, tiny_segformer
+from tests.models import loud_segformer
 from tests.releases import draw_release, edit_release
 
 Map = npt.NDArray[Any]
@@ -280,8 +279,7 @@ def test_a_sidewalk_model_is_judged_for_its_safety(tmp_path: Path, cli: Callable
     cli("pull", release, "--out", tmp_path / "release")
     cli("convert", tmp_path / "release", "--out", tmp_path / "data", "--fractions", "0.4,0.2,0.4")
     labels = labelsync.load(tmp_path / "data").labels
-    folder = tiny_segformer(tmp_path / "model", labels)
-    save_model(loud(new_model(folder, labels, image_size=(64, 64), seed=0)), folder)
+    folder = loud_segformer(tmp_path / "model", labels)
     run = ("evaluate", folder, "--dataset", tmp_path / "data", "--device", "cpu")
     ended = cli(*run, "--out", tmp_path / "e", "--gate", "near.obstacle_as_walkable < 0", "--json", code=3)
     record = from_json(EvaluateRecord, ended.stdout)

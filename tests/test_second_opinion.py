@@ -20,7 +20,7 @@ from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image
 from labelsync.pixels.instance import decode_instance_bitmap, encode_instance_bitmap
 from labelsync.quality.contradict import contradictions
-from labelsync.store import read_manifest, verify_files
+from labelsync.store.manifest import read_manifest, verify_files
 from tests.models import label_map, loud, tiny_segformer
 from tests.releases import draw_release, edit_release, sample_uuid
 from tests.test_safety import slow_components

@@ -18,24 +18,22 @@ from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.evaluation.confusion import confusion
 from labelsync.evaluation.on_device import confusion_on_device
 from labelsync.model import winner
-from labelsync.model.load import load_model, new_model, save_model
+from labelsync.model.load import load_model, new_model
 from labelsync.model.precision import pick_precision
 from labelsync.model.preprocess import resize
 from labelsync.model.segformer import logits_of, quicken
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.winner import winning_output
 from labelsync.pixels.image import encode_png
-from tests.models import ARCHITECTURES, label_map, loud, numbered, tiny_config, tiny_segformer
+from tests.models import ARCHITECTURES, label_map, loud, loud_segformer, numbered, tiny_config, tiny_segformer
+from tests.pictures import busy_picture
 
 HW = (64, 96)
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("segmenter")
-    config = tiny_segformer(path / "config", 5)
-    save_model(loud(new_model(config, numbered(5), image_size=HW, seed=0)), path / "model")
-    return path / "model"
+    return loud_segformer(tmp_path_factory.mktemp("segmenter") / "model", 5, image_size=HW)
 
 
 @pytest.fixture(scope="module")
@@ -43,18 +41,11 @@ def segmenter(folder: Path) -> Segmenter:
     return Segmenter(folder, device="cpu")
 
 
-def picture(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
-    """Blobs of colour: enough going on for all classes, smooth enough for borders to lie between pixels."""
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (max(2, height // 12), max(2, width // 12), 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
-
-
 @pytest.mark.parametrize("size_hw", [(150, 201), (40, 30), HW, (333, 17)])
 def test_gives_the_classes_that_transformers_pipeline_gives(
     folder: Path, segmenter: Segmenter, size_hw: tuple[int, int]
 ) -> None:
-    image = picture(*size_hw)
+    image = busy_picture(*size_hw)
     pipe = transformers.pipeline("image-segmentation", model=str(folder), device="cpu")
     expected = np.zeros(size_hw, np.uint8)
     for part in pipe(Image.fromarray(image)):
@@ -77,7 +68,7 @@ def bilinear(logits: npt.NDArray[np.float64], size_hw: tuple[int, int]) -> npt.N
 
 
 def test_equals_a_straight_float64_computation(folder: Path, segmenter: Segmenter) -> None:
-    image = picture(120, 170, seed=3)
+    image = busy_picture(120, 170, seed=3)
     model = load_model(folder, device="cpu").model.double()
     pixels = resize(image, HW).double()
     exact = torch.nn.functional.interpolate(
@@ -133,7 +124,7 @@ def test_few_pixels_are_computed_where_few_classes_meet(monkeypatch: pytest.Monk
 
 
 def test_images_of_all_sizes_in_batches_are_what_they_are_alone(folder: Path) -> None:
-    images = [picture(30 + 7 * i, 90 - 9 * i, seed=i) for i in range(7)]
+    images = [busy_picture(30 + 7 * i, 90 - 9 * i, seed=i) for i in range(7)]
     together = Segmenter(folder, device="cpu", batch_size=3).segment_batch(iter(images))
     alone = Segmenter(folder, device="cpu", batch_size=1)
     assert [m.shape for m in together] == [i.shape[:2] for i in images]
@@ -143,7 +134,7 @@ def test_images_of_all_sizes_in_batches_are_what_they_are_alone(folder: Path) ->
 
 
 def test_every_way_of_giving_an_image(segmenter: Segmenter, tmp_path: Path) -> None:
-    image = picture(50, 70)
+    image = busy_picture(50, 70)
     expected = segmenter.segment(image)
     png = encode_png(image)
     path = tmp_path / "x.png"
@@ -153,7 +144,7 @@ def test_every_way_of_giving_an_image(segmenter: Segmenter, tmp_path: Path) -> N
 
 
 def test_a_photo_taken_sideways_is_segmented_upright(segmenter: Segmenter) -> None:
-    image = picture(50, 70)
+    image = busy_picture(50, 70)
     exif = Image.Exif()
     exif[0x0112] = 6  # turn by 90 degrees clockwise to see it upright
     out = io.BytesIO()
@@ -164,7 +155,7 @@ def test_a_photo_taken_sideways_is_segmented_upright(segmenter: Segmenter) -> No
 
 
 def test_outputs_are_aligned_by_name_and_a_foreign_winner_becomes_0(folder: Path, segmenter: Segmenter) -> None:
-    image = picture(100, 100)
+    image = busy_picture(100, 100)
     own = segmenter.segment(image)
     aligned = Segmenter(folder, device="cpu", labels=label_map("class 4", "unknown", "class 1")).segment(image)
     expected = np.array([0, 3, 0, 0, 1, 0], np.uint8)[own]  # by disk id of the model's own map
@@ -174,15 +165,15 @@ def test_outputs_are_aligned_by_name_and_a_foreign_winner_becomes_0(folder: Path
 
 def test_above_254_classes_ids_have_16_bits(tmp_path: Path) -> None:
     config = tiny_segformer(tmp_path, 300)
-    found = Segmenter(loud(new_model(config, numbered(300), image_size=HW, seed=0))).segment(picture(80, 90))
+    found = Segmenter(loud(new_model(config, numbered(300), image_size=HW, seed=0))).segment(busy_picture(80, 90))
     assert found.dtype == np.uint16
     assert found.max() > 255
-    few = Segmenter(new_model(config, numbered(254), image_size=HW, seed=0)).segment(picture(8, 9))
+    few = Segmenter(new_model(config, numbered(254), image_size=HW, seed=0)).segment(busy_picture(8, 9))
     assert few.dtype == np.uint8
 
 
 def test_threads_share_one_segmenter(segmenter: Segmenter) -> None:
-    images = [picture(60, 80, seed=i) for i in range(8)]
+    images = [busy_picture(60, 80, seed=i) for i in range(8)]
     expected = [segmenter.segment(image) for image in images]
     with ThreadPoolExecutor(4) as pool:
         found = list(pool.map(segmenter.segment, images * 2))
@@ -190,7 +181,7 @@ def test_threads_share_one_segmenter(segmenter: Segmenter) -> None:
 
 
 def test_training_mode_and_autocast_around_it_change_nothing(folder: Path, segmenter: Segmenter) -> None:
-    image = picture(60, 80)
+    image = busy_picture(60, 80)
     loaded = load_model(folder, device="cpu")
     loaded.model.config.classifier_dropout_prob = 0.9
     loaded.model.decode_head.dropout.p = 0.9
@@ -206,7 +197,7 @@ def test_a_model_that_has_diverged_is_named(folder: Path) -> None:
     with torch.no_grad():
         loaded.model.decode_head.classifier.bias.fill_(float("nan"))
     with pytest.raises(ModelError, match="not finite"):
-        Segmenter(replace(loaded, source="runs/9")).segment(picture(20, 20))
+        Segmenter(replace(loaded, source="runs/9")).segment(busy_picture(20, 20))
 
 
 @pytest.mark.parametrize(
@@ -267,7 +258,7 @@ def test_a_model_that_it_loads_is_warm(folder: Path, monkeypatch: pytest.MonkeyP
 def test_mixed_precision_is_used_and_says_nearly_the_same(
     folder: Path, segmenter: Segmenter, precision: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    image = picture(60, 80)
+    image = busy_picture(60, 80)
     half = Segmenter(folder, device="cpu", precision=precision)
     kinds: list[torch.dtype] = []
 

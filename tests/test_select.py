@@ -11,22 +11,20 @@ from PIL import Image
 import labelsync
 from labelsync.deploy.core_set import k_center
 from labelsync.errors import OptionError, SamplesFailed
-from labelsync.model.load import new_model, save_model
+from labelsync.model.load import new_model
 from labelsync.model.preprocess import normalize, resize
 from labelsync.model.segmenter import Segmenter
 from labelsync.release.gather import frames_of, gather
-from labelsync.store import read_manifest, verify_files
-from tests.clips import moving, picture, write_clip
+from labelsync.store.manifest import read_manifest, verify_files
+from tests.clips import moving, write_clip
 from tests.loopback.segments import LoopbackSegments
-from tests.models import ARCHITECTURES, label_map, loud, tiny_config, tiny_segformer
+from tests.models import ARCHITECTURES, label_map, loud_segformer, tiny_config
+from tests.pictures import picture
 
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    labels = label_map("road", "walk", "sky")
-    folder = tmp_path_factory.mktemp("select") / "model"
-    save_model(loud(new_model(tiny_segformer(folder, labels), labels, image_size=(64, 64), seed=0)), folder)
-    return folder
+    return loud_segformer(tmp_path_factory.mktemp("select") / "model", label_map("road", "walk", "sky"))
 
 
 @pytest.fixture

@@ -12,9 +12,8 @@ from huggingface_hub import HfApi
 import labelsync
 from labelsync.dataset.published import split_at
 from labelsync.errors import DatasetNotFound, OptionError
-from labelsync.model.load import new_model, save_model
 from tests.loopback.hub import WRITE_TOKEN, LoopbackHub
-from tests.models import loud, tiny_segformer
+from tests.models import loud_segformer
 from tests.releases import draw_release, edit_release
 
 Cli = Callable[..., Result]
@@ -44,8 +43,7 @@ def rounds(tmp_path: Path, hub: LoopbackHub, cli: Cli, monkeypatch: pytest.Monke
         cli("convert", folder / "release", "--out", folder / "dataset", "--workers", 1, *fractions, *earlier)
         cli("push", folder / "dataset", "--repo-id", REPO)
         labels = labelsync.load(folder / "dataset").labels
-        model = tiny_segformer(folder / "model", labels)
-        save_model(loud(new_model(model, labels, image_size=(64, 64), seed=seed), seed=seed), model)
+        loud_segformer(folder / "model", labels, seed=seed)
     return tmp_path / "rounds"
 
 

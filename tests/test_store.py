@@ -9,22 +9,25 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from hypothesis import given
 from hypothesis import strategies as st
 
-from labelsync import store
 from labelsync.errors import DatasetNotFound, LabelsyncError, OutputError, OutputExists, OutputLocked
 from labelsync.labels import from_categories
 from labelsync.records.text import from_json, to_json
+from labelsync.store.files import digest_of, link_or_copy, replacing, sha256, write_bytes, write_text
+from labelsync.store.folder import already_made, finished, locked, stage_folder
+from labelsync.store.manifest import FileEntry, Manifest, fingerprint, read_manifest, verify_files, write_manifest
 from labelsync.taxonomy import Category
 
 LABELS = from_categories([Category(0, "road"), Category(7, "curb")])
 
 
-def finish(folder: Path, stage: str = "convert", text: str = "content", **options) -> store.Manifest:
-    with store.stage_folder(folder, stage=stage, **options) as work:
-        store.write_text(work / "data" / "part.txt", text)
-        return store.write_manifest(work, stage, inputs={}, settings={}, summary={})
+def finish(folder: Path, stage: str = "convert", text: str = "content", **options) -> Manifest:
+    with stage_folder(folder, stage=stage, **options) as work:
+        write_text(work / "data" / "part.txt", text)
+        return write_manifest(work, stage, inputs={}, settings={}, summary={})
 
 
 def everything(folder: Path) -> set[str]:
@@ -38,7 +41,7 @@ def everything(folder: Path) -> set[str]:
 def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(OSError, match="No space"), store.replacing(path) as temporary:
+    with pytest.raises(OSError, match="No space"), replacing(path) as temporary:
         temporary.write_text("half of the n")
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     assert path.read_text() == "old"
@@ -46,7 +49,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_nothing_else(tmp_path):
 
 
 def test_a_file_is_never_seen_half_written(tmp_path):
-    with store.replacing(tmp_path / "file") as temporary:
+    with replacing(tmp_path / "file") as temporary:
         temporary.write_text("new")
         assert not (tmp_path / "file").exists()
     assert everything(tmp_path) == {"file"}
@@ -56,7 +59,7 @@ def test_files_have_the_users_mode_from_many_threads_too(tmp_path):
     old = os.umask(0o027)
     try:
         with ThreadPoolExecutor(8) as pool:
-            list(pool.map(lambda i: store.write_bytes(tmp_path / f"{i}", b"x"), range(200)))
+            list(pool.map(lambda i: write_bytes(tmp_path / f"{i}", b"x"), range(200)))
     finally:
         assert os.umask(old) == 0o027  # nobody changed it for the process
     assert {p.stat().st_mode & 0o777 for p in tmp_path.iterdir()} == {0o640}
@@ -66,8 +69,8 @@ def test_a_link_shares_the_content_and_leaves_the_sources_mode(tmp_path):
     source, target = tmp_path / "source", tmp_path / "deep" / "target"
     source.write_text("x")
     source.chmod(0o444)
-    store.link_or_copy(source, target)
-    store.link_or_copy(source, target)  # again is as good as once
+    link_or_copy(source, target)
+    link_or_copy(source, target)  # again is as good as once
     assert target.samefile(source)
     assert source.stat().st_mode & 0o777 == 0o444
     assert everything(tmp_path) == {"source", "deep", "deep/target"}
@@ -79,15 +82,15 @@ def test_a_file_system_that_cannot_link_gets_a_copy(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", refuse)
     (tmp_path / "source").write_text("x")
-    store.link_or_copy(tmp_path / "source", tmp_path / "target")
+    link_or_copy(tmp_path / "source", tmp_path / "target")
     assert (tmp_path / "target").read_text() == "x"
     assert not (tmp_path / "target").samefile(tmp_path / "source")
 
 
 def test_a_digest_of_data_does_not_depend_on_key_order():
-    assert store.digest_of({"a": 1, "b": [2]}) == store.digest_of({"b": [2], "a": 1})
-    assert store.digest_of({"a": 1}) != store.digest_of({"a": 2})
-    assert store.digest_of({"name": "\ud800"})  # half of a surrogate pair, as JSON files may hold
+    assert digest_of({"a": 1, "b": [2]}) == digest_of({"b": [2], "a": 1})
+    assert digest_of({"a": 1}) != digest_of({"a": 2})
+    assert digest_of({"name": "\ud800"})  # half of a surrogate pair, as JSON files may hold
 
 
 # ---------------------------------------------------------------- manifests
@@ -96,23 +99,23 @@ def test_a_digest_of_data_does_not_depend_on_key_order():
 def test_a_manifest_names_every_file_by_its_digest(tmp_path):
     manifest = finish(tmp_path / "out")
     assert set(manifest.files) == {"data/part.txt"}
-    assert manifest.files["data/part.txt"] == store.FileEntry(store.sha256(b"content"), 7)
-    assert store.read_manifest(tmp_path / "out", "convert") == manifest
-    assert store.verify_files(tmp_path / "out", manifest) == []
+    assert manifest.files["data/part.txt"] == FileEntry(sha256(b"content"), 7)
+    assert read_manifest(tmp_path / "out", "convert") == manifest
+    assert verify_files(tmp_path / "out", manifest) == []
 
 
 def test_a_changed_or_missing_file_is_found(tmp_path):
     manifest = finish(tmp_path / "out")
     part = tmp_path / "out/data/part.txt"
     part.write_text("CONTENT")
-    assert store.verify_files(tmp_path / "out", manifest) == ["data/part.txt"]
+    assert verify_files(tmp_path / "out", manifest) == ["data/part.txt"]
     part.unlink()
-    assert store.verify_files(tmp_path / "out", manifest) == ["data/part.txt"]
+    assert verify_files(tmp_path / "out", manifest) == ["data/part.txt"]
 
 
 def test_the_same_input_gives_the_same_digest_whatever_the_clock(tmp_path, monkeypatch):
     one = finish(tmp_path / "one")
-    monkeypatch.setattr(store, "_version", lambda: "another")
+    monkeypatch.setattr("labelsync.store.manifest._version", lambda: "another")
     two = finish(tmp_path / "two")
     assert two.version == "another"
     assert one.digest == two.digest
@@ -121,19 +124,19 @@ def test_the_same_input_gives_the_same_digest_whatever_the_clock(tmp_path, monke
 
 def test_the_fingerprint_is_known_before_the_stage_runs(tmp_path):
     manifest = finish(tmp_path / "out")
-    assert manifest.fingerprint == store.fingerprint("convert", {}, {})
-    assert manifest.fingerprint != store.fingerprint("convert", {}, {"unlabeled": "class"})
-    assert manifest.fingerprint != store.fingerprint("convert", {"release": "1"}, {})
+    assert manifest.fingerprint == fingerprint("convert", {}, {})
+    assert manifest.fingerprint != fingerprint("convert", {}, {"unlabeled": "class"})
+    assert manifest.fingerprint != fingerprint("convert", {"release": "1"}, {})
     assert manifest.fingerprint == finish(tmp_path / "other", text="other").fingerprint
 
 
 def test_a_label_map_travels_in_the_manifest_and_in_its_digest(tmp_path):
     def write(folder, labels):
         folder.mkdir()
-        return store.write_manifest(folder, "convert", inputs={}, settings={}, summary={}, labels=labels)
+        return write_manifest(folder, "convert", inputs={}, settings={}, summary={}, labels=labels)
 
     manifest = write(tmp_path / "a", LABELS)
-    assert store.read_manifest(tmp_path / "a").labels == LABELS
+    assert read_manifest(tmp_path / "a").labels == LABELS
     assert manifest.digest != write(tmp_path / "b", LABELS.extended([Category(0, "street")])[0]).digest
 
 
@@ -141,9 +144,9 @@ def test_files_whose_digests_are_known_are_listed_as_given_and_not_read(tmp_path
     (tmp_path / "data").mkdir()
     (tmp_path / "data/a").write_bytes(b"what is here")
     (tmp_path / "b").write_bytes(b"b")
-    known = {"data/a": store.FileEntry("0" * 64, 7), "data/elsewhere": store.FileEntry("1" * 64, 8)}
-    manifest = store.write_manifest(tmp_path, "pull", inputs={}, settings={}, summary={}, known=known)
-    assert manifest.files == known | {"b": store.FileEntry(store.sha256(b"b"), 1)}
+    known = {"data/a": FileEntry("0" * 64, 7), "data/elsewhere": FileEntry("1" * 64, 8)}
+    manifest = write_manifest(tmp_path, "pull", inputs={}, settings={}, summary={}, known=known)
+    assert manifest.files == known | {"b": FileEntry(sha256(b"b"), 1)}
     assert list(manifest.files) == sorted(manifest.files)
 
 
@@ -152,22 +155,20 @@ def test_excluded_folders_are_not_part_of_the_manifest(tmp_path):
     (tmp_path / "checkpoints/state").write_text("x")
     (tmp_path / "data").mkdir()
     (tmp_path / "data/checkpoints").write_text("x")
-    manifest = store.write_manifest(
-        tmp_path, "train", inputs={}, settings={}, summary={}, exclude=("checkpoints", "absent")
-    )
+    manifest = write_manifest(tmp_path, "train", inputs={}, settings={}, summary={}, exclude=("checkpoints", "absent"))
     assert set(manifest.files) == {"data/checkpoints"}
 
 
 names = st.text(min_size=1, max_size=5)
 manifests = st.builds(
-    store.Manifest,
+    Manifest,
     stage=names,
     digest=names,
     fingerprint=names,
     inputs=st.dictionaries(names, names, max_size=3),
     settings=st.dictionaries(names, st.none() | st.booleans() | st.integers() | names | st.lists(names), max_size=3),
     summary=st.dictionaries(names, st.floats(allow_nan=False, allow_infinity=False), max_size=3),
-    files=st.dictionaries(names, st.builds(store.FileEntry, names, st.integers(0, 1 << 40)), max_size=3),
+    files=st.dictionaries(names, st.builds(FileEntry, names, st.integers(0, 1 << 40)), max_size=3),
     labels=st.none() | st.just(LABELS),
     version=names,
     created=names,
@@ -176,7 +177,7 @@ manifests = st.builds(
 
 @given(manifests)
 def test_a_manifest_survives_json(manifest):
-    assert from_json(store.Manifest, to_json(manifest)) == manifest
+    assert from_json(Manifest, to_json(manifest)) == manifest
 
 
 @pytest.mark.parametrize(
@@ -190,7 +191,7 @@ def test_a_manifest_survives_json(manifest):
 def test_a_folder_that_is_no_such_stage_is_not_found(tmp_path, make, says):
     make(tmp_path / "in")
     with pytest.raises(DatasetNotFound, match=says):
-        store.read_manifest(tmp_path / "in", "convert")
+        read_manifest(tmp_path / "in", "convert")
 
 
 @pytest.mark.parametrize(
@@ -206,31 +207,31 @@ def test_a_folder_that_is_no_such_stage_is_not_found(tmp_path, make, says):
 def test_a_damaged_or_newer_manifest_is_told_apart(tmp_path, text, says):
     (tmp_path / "manifest.json").write_text(text)
     with pytest.raises(LabelsyncError, match=says):
-        store.read_manifest(tmp_path)
+        read_manifest(tmp_path)
 
 
 @pytest.mark.parametrize("name", ["../../etc/passwd", "/etc/passwd", "data/../../x", "..\\x", "C:x"])
 def test_a_manifest_cannot_name_files_outside_its_folder(tmp_path, name):
     manifest = finish(tmp_path / "out")
-    bad = replace(manifest, files={name: store.FileEntry("0", 0)})
+    bad = replace(manifest, files={name: FileEntry("0", 0)})
     (tmp_path / "out/manifest.json").write_text(to_json(bad))
     with pytest.raises(LabelsyncError, match="not below"):
-        store.read_manifest(tmp_path / "out")
+        read_manifest(tmp_path / "out")
 
 
 # ---------------------------------------------------------------- stage folders
 
 
 def test_a_stage_that_fails_leaves_nothing(tmp_path):
-    with pytest.raises(KeyboardInterrupt), store.stage_folder(tmp_path / "out", stage="convert") as work:
-        store.write_text(work / "half", "x")
+    with pytest.raises(KeyboardInterrupt), stage_folder(tmp_path / "out", stage="convert") as work:
+        write_text(work / "half", "x")
         raise KeyboardInterrupt
     assert everything(tmp_path) == set()
 
 
 def test_a_folder_appears_only_when_it_is_finished(tmp_path):
-    with store.stage_folder(tmp_path / "a" / "out", stage="convert") as work:
-        store.write_text(work / "part", "x")
+    with stage_folder(tmp_path / "a" / "out", stage="convert") as work:
+        write_text(work / "part", "x")
         assert not (tmp_path / "a/out").exists()
     assert everything(tmp_path) == {"a", "a/out", "a/out/part"}
 
@@ -238,7 +239,7 @@ def test_a_folder_appears_only_when_it_is_finished(tmp_path):
 def test_an_empty_folder_is_filled(tmp_path):
     (tmp_path / "out").mkdir()
     finish(tmp_path / "out")
-    assert store.read_manifest(tmp_path / "out")
+    assert read_manifest(tmp_path / "out")
 
 
 def test_a_folder_that_exists_is_kept_without_overwrite(tmp_path):
@@ -259,9 +260,9 @@ def test_overwrite_keeps_the_old_folder_until_the_new_one_is_whole(tmp_path):
     finish(tmp_path / "out", text="old")
     with (
         pytest.raises(OSError, match="full"),
-        store.stage_folder(tmp_path / "out", stage="convert", overwrite=True) as work,
+        stage_folder(tmp_path / "out", stage="convert", overwrite=True) as work,
     ):
-        store.write_text(work / "half", "x")
+        write_text(work / "half", "x")
         raise OSError("full")
     assert (tmp_path / "out/data/part.txt").read_text() == "old"
     assert everything(tmp_path) == {"out", "out/data", "out/data/part.txt", "out/manifest.json"}
@@ -309,10 +310,30 @@ def test_what_a_killed_run_left_is_swept_and_a_neighbours_work_is_not(tmp_path):
     assert {n for n in everything(tmp_path) if n.endswith(".partial")} == left
 
 
+def test_finished_work_is_known_by_its_stage_inputs_and_settings(tmp_path):
+    manifest = finish(tmp_path / "out")
+    for known in (finished, already_made):
+        assert known(tmp_path / "out", "convert", inputs={}, settings={}) == manifest
+        assert known(tmp_path / "none", "convert", inputs={}, settings={}) is None
+        assert known(tmp_path / "out", "pull", inputs={}, settings={}) is None
+        assert known(tmp_path / "out", "convert", inputs={"release": "1"}, settings={}) is None
+        assert known(tmp_path / "out", "convert", inputs={}, settings={"unlabeled": "class"}) is None
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda p: p.write_text("longer than it was")], ids=["gone", "longer"])
+def test_work_with_a_file_gone_was_finished_and_is_not_taken_for_made(tmp_path, spoil):
+    manifest = finish(tmp_path / "out")
+    spoil(tmp_path / "out/data/part.txt")
+    assert finished(tmp_path / "out", "convert", inputs={}, settings={}) == manifest
+    assert already_made(tmp_path / "out", "convert", inputs={}, settings={}) is None
+
+
 KILLED = """
 import os, sys
 from pathlib import Path
-from labelsync import store
+from labelsync.store.files import write_text
+from labelsync.store.folder import stage_folder
+from labelsync.store.manifest import write_manifest
 
 step, out = sys.argv[1], Path(sys.argv[2])
 rename, renames = Path.rename, []
@@ -324,9 +345,9 @@ def kill(self, target):
     return rename(self, target)
 
 Path.rename = kill
-with store.stage_folder(out, stage="convert", overwrite=True) as work:
-    store.write_text(work / "data/part.txt", "new")
-    store.write_manifest(work, "convert", inputs={}, settings={}, summary={})
+with stage_folder(out, stage="convert", overwrite=True) as work:
+    write_text(work / "data/part.txt", "new")
+    write_manifest(work, "convert", inputs={}, settings={}, summary={})
 """
 
 
@@ -343,7 +364,7 @@ def test_a_kill_during_the_swap_loses_nothing(tmp_path, step):
 
 def test_a_second_run_on_one_folder_is_refused_at_once(tmp_path):
     with (
-        store.stage_folder(tmp_path / "out", stage="convert"),
+        stage_folder(tmp_path / "out", stage="convert"),
         pytest.raises(OutputLocked, match="another labelsync is writing"),
     ):
         finish(tmp_path / "out")
@@ -355,14 +376,14 @@ def test_a_second_run_on_one_folder_is_refused_at_once(tmp_path):
 def test_a_place_that_takes_no_files_is_not_taken_for_a_second_run():
     with (
         pytest.raises(OutputError, match="/proc is no place for files; choose another --out") as e,
-        store.locked(Path("/proc/x")),
+        locked(Path("/proc/x")),
     ):
         pass
     assert not isinstance(e.value, OutputLocked)
 
 
 def test_a_folder_that_appeared_meanwhile_is_seen(tmp_path, monkeypatch):
-    acquire = store.filelock.FileLock.acquire
+    acquire = FileLock.acquire
 
     def late(self, *args, **kwargs):
         lock = acquire(self, *args, **kwargs)
@@ -370,6 +391,6 @@ def test_a_folder_that_appeared_meanwhile_is_seen(tmp_path, monkeypatch):
         (tmp_path / "out/file").write_text("of the run that just ended")
         return lock
 
-    monkeypatch.setattr(store.filelock.FileLock, "acquire", late)
+    monkeypatch.setattr(FileLock, "acquire", late)
     with pytest.raises(OutputExists):
         finish(tmp_path / "out")

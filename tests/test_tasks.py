@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +24,6 @@ from tests.releases import edit_release, sample_uuid
 from tests.tasks import SIZE, Drawn, draw_multisensor, draw_sequences, draw_shapes_release
 
 Cli = Callable[..., Result]
-
-
-@pytest.fixture
-def server() -> Iterator[LoopbackSegments]:
-    with LoopbackSegments() as running:
-        yield running
-
-
-@pytest.fixture
-def commands(cli: Cli, server: LoopbackSegments, tmp_path: Path) -> Commands:
-    return Commands(cli, server, tmp_path)
 
 
 def compare(commands: Commands, drawn: Drawn, name: str = "data") -> dict[str, tuple[str, Row]]:

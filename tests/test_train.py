@@ -26,7 +26,6 @@ from torch.utils._pytree import tree_leaves
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 from transformers.utils import logging as transformers_logging
 
-from labelsync import store
 from labelsync.dataset.convert import convert
 from labelsync.deploy.predict import predict
 from labelsync.errors import DatasetError, LabelsyncError, ModelError, OptionError, OutputExists, OutputLocked
@@ -41,6 +40,8 @@ from labelsync.records.release import Row
 from labelsync.records.results import TrainRecord
 from labelsync.records.text import from_json
 from labelsync.release.pull import pull
+from labelsync.store.folder import locked
+from labelsync.store.manifest import read_manifest, verify_files
 from labelsync.training import finetune, loss, run
 from labelsync.training.callbacks import metrics_lines
 from labelsync.training.card import model_card
@@ -71,7 +72,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def start(data: Path) -> Path:
     """A tiny SegFormer with dropout and without weights."""
-    labels = store.read_manifest(data).labels
+    labels = read_manifest(data).labels
     assert labels is not None
     return architecture(data.parent / "start", labels)
 
@@ -132,13 +133,13 @@ def test_a_run_folder_is_a_model_folder_with_its_story(data: Path, done: TrainRe
         "pictures",
         "preprocessor_config.json",
     ]
-    manifest = store.read_manifest(folder, "train")
-    assert manifest.inputs["dataset"] == store.read_manifest(data).digest == done.dataset_digest
-    assert manifest.labels == store.read_manifest(data).labels
+    manifest = read_manifest(folder, "train")
+    assert manifest.inputs["dataset"] == read_manifest(data).digest == done.dataset_digest
+    assert manifest.labels == read_manifest(data).labels
     assert sorted(manifest.files) == sorted(
         p.name for p in folder.iterdir() if p.name not in ("manifest.json", "checkpoints", "pictures")
     )
-    assert store.verify_files(folder, manifest) == []
+    assert verify_files(folder, manifest) == []
     assert not list(folder.rglob("training_args.bin"))
     assert str(folder.parent) not in (folder / "manifest.json").read_text() + (folder / "README.md").read_text()
 
@@ -146,7 +147,7 @@ def test_a_run_folder_is_a_model_folder_with_its_story(data: Path, done: TrainRe
 def test_two_runs_leave_the_same_bytes(data: Path, start: Path, done: TrainRecord, tmp_path: Path) -> None:
     again = quick(data, out=tmp_path / "again", model=start, set=("dataloader_num_workers=2",))
     assert multiprocessing.active_children() == []
-    assert store.read_manifest(tmp_path / "again").files == store.read_manifest(Path(done.path)).files
+    assert read_manifest(tmp_path / "again").files == read_manifest(Path(done.path)).files
     assert again.digest == done.digest
     other = quick(data, out=tmp_path / "other", model=start, seed=1)
     assert other.digest != done.digest
@@ -201,7 +202,7 @@ def test_an_earlier_best_is_the_one_kept(
         self.control.should_save = True
         return metrics
 
-    labels = store.read_manifest(data).labels
+    labels = read_manifest(data).labels
     assert labels is not None
     extra = {f"eval_{k}_{n}": 0.5 for k in ("iou", "accuracy") for n in labels.names}
     extra |= {"eval_mean_accuracy": 0.5, "eval_overall_accuracy": 0.5}
@@ -246,7 +247,7 @@ def test_the_card_has_metadata_and_a_row_per_class(done: TrainRecord) -> None:
 def test_the_recipe_in_the_card_is_the_one_of_the_run(done: TrainRecord, tmp_path: Path) -> None:
     body = (Path(done.path) / "README.md").read_text()
     (tmp_path / "again.toml").write_text(body.split("```toml\n")[1].split("```")[0])
-    assert settings(load_recipe(tmp_path / "again.toml")) == store.read_manifest(Path(done.path)).settings["recipe"]
+    assert settings(load_recipe(tmp_path / "again.toml")) == read_manifest(Path(done.path)).settings["recipe"]
 
 
 def test_names_that_people_chose_are_harmless_in_the_card(tmp_path: Path) -> None:
@@ -303,7 +304,7 @@ def test_ctrl_c_leaves_a_checkpoint_and_resume_ends_as_if_nothing_happened(
     assert "holds a run that is not finished; pass --resume" in refused.stderr
     record = from_json(TrainRecord, cli(*argv, "--out", tmp_path / "run", "--resume", "--json").stdout)
     assert (record.best_step, record.mean_iou) == (done.best_step, done.mean_iou)
-    ours, theirs = (store.read_manifest(tmp_path / p).files for p in ("run", "whole"))
+    ours, theirs = (read_manifest(tmp_path / p).files for p in ("run", "whole"))
     # the losses up to the interruption are logged with its checkpoint, which can be one line more
     assert {k for k in theirs if ours[k] != theirs[k]} <= {"metrics.jsonl"}
     evaluations = [[e for e in lines(tmp_path / p) if "eval_mean_iou" in e] for p in ("run", "whole")]
@@ -342,7 +343,7 @@ def test_a_kill_leaves_the_last_checkpoint_and_no_model(
             quick(data, out=out, model=start)
     assert not (out / "manifest.json").exists() and not (out / "model.safetensors").exists()
     with pytest.raises(LabelsyncError, match="nothing finished there"):
-        store.read_manifest(out, "train")
+        read_manifest(out, "train")
     assert quick(data, out=out, model=start, resume=True).digest == done.digest
 
 
@@ -444,7 +445,7 @@ def test_overwrite_starts_anew(data: Path, start: Path, done: TrainRecord, tmp_p
 
 
 def test_a_run_that_somebody_is_in_is_left_to_them(data: Path, start: Path, tmp_path: Path) -> None:
-    with store.locked(tmp_path / "run"), pytest.raises(OutputLocked):
+    with locked(tmp_path / "run"), pytest.raises(OutputLocked):
         quick(data, out=tmp_path / "run", model=start)
     assert not (tmp_path / "run").exists()
 
@@ -468,7 +469,7 @@ def test_overwrite_keeps_the_old_run_when_the_new_one_cannot_start(
     for wrong in ({"image_size": "4"}, {"set": ("bf16=true", "fp16=true")}, {"report_to": ("pigeon",)}):
         with pytest.raises(OptionError):
             quick(data, out=out, model=start, overwrite=True, **wrong)
-    assert store.verify_files(out, store.read_manifest(out)) == []
+    assert verify_files(out, read_manifest(out)) == []
 
 
 # -------------------------------------------------------------------- what cannot be trained

@@ -18,7 +18,7 @@ from labelsync.model.uncertainty import (
 )
 from labelsync.model.winner import winning_output
 from tests.models import label_map, loud, numbered, tiny_segformer
-from tests.test_segmenter import picture
+from tests.pictures import busy_picture
 
 
 def everything(logits: torch.Tensor, size_hw: tuple[int, int]) -> torch.Tensor:
@@ -76,7 +76,7 @@ def test_the_numbers_of_an_image() -> None:
 def test_a_segmenter_gives_the_same_classes_with_and_without(tmp_path: Path) -> None:
     config = tiny_segformer(tmp_path, 5)
     loaded = loud(new_model(config, numbered(5), image_size=(64, 96), seed=0))
-    images = [picture(50, 70), picture(90, 40, seed=1), picture(120, 130, seed=2)]
+    images = [busy_picture(50, 70), busy_picture(90, 40, seed=1), busy_picture(120, 130, seed=2)]
     for labels in (None, label_map("class 4", "class 1")):  # a foreign winner is 0, and as sure as any
         segmenter = Segmenter(loaded, batch_size=2, labels=labels)
         plain = segmenter.segment_batch(images)

@@ -13,12 +13,12 @@ import torch
 from click.testing import Result
 from PIL import Image
 
-from labelsync import store
 from labelsync.errors import AuthError, OptionError
 from labelsync.hub import client
 from labelsync.hub import publish as hub_publish
 from labelsync.model.load import load_model
 from labelsync.records.results import TrainRecord
+from labelsync.store.manifest import read_manifest, verify_files
 from labelsync.training import finetune, publish, run
 from labelsync.training.callbacks import is_used_up
 from labelsync.training.finetune import train
@@ -71,7 +71,7 @@ def test_pictures_are_no_part_of_the_model(quick: Callable[..., TrainRecord]) ->
     with_pictures, without = quick(), quick("other", pictures=0)
     assert with_pictures.digest == without.digest
     assert not (Path(without.path) / "pictures").exists()
-    manifest = store.read_manifest(Path(with_pictures.path))
+    manifest = read_manifest(Path(with_pictures.path))
     assert not [name for name in manifest.files if "pictures" in name]
 
 
@@ -196,7 +196,7 @@ def test_every_better_model_is_a_commit_and_the_last_is_the_run(
     out = Path(record.path)
     assert pushed[2]["model.safetensors"] == (out / "model.safetensors").read_bytes() == pushed[1]["model.safetensors"]
     assert pushed[0]["model.safetensors"] != pushed[1]["model.safetensors"]
-    manifest = store.read_manifest(out)
+    manifest = read_manifest(out)
     assert {n for n in pushed[2] if n != ".gitattributes"} == {*manifest.files, "manifest.json"}
     for files in pushed:
         assert not [
@@ -216,7 +216,7 @@ def test_what_is_on_the_hub_in_the_middle_of_a_run_can_be_used(
             quick(push_to_hub="acme/seg", epochs=1)
     checkpoint = tmp_path / "run" / "checkpoints" / "checkpoint-4"
     assert (seen / "model.safetensors").read_bytes() == (checkpoint / "model.safetensors").read_bytes()
-    assert store.verify_files(seen, store.read_manifest(seen, "train")) == []
+    assert verify_files(seen, read_manifest(seen, "train")) == []
     assert load_model(seen, device="cpu").names == ("sky", "road", "car")
 
 

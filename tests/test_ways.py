@@ -10,15 +10,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from PIL import Image
 
 from labelsync.errors import ModelError, OptionError
-from labelsync.model.load import LoadedModel, new_model, save_model
+from labelsync.model.load import new_model
+from labelsync.model.loaded import LoadedModel
 from labelsync.model.preprocess import normalize, resize
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.ways import Canvas, Grid, Ways, pick_of_mean, read_ways, scaled, window_starts
 from labelsync.model.winner import winner_and_confidence
-from tests.models import ARCHITECTURES, loud, numbered, tiny_config, tiny_segformer
+from tests.models import ARCHITECTURES, loud_segformer, numbered, tiny_config
+from tests.pictures import busy_picture
 
 HW = (64, 96)
 
@@ -32,21 +33,12 @@ EVERY_WAY: list[dict[str, Any]] = [
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("ways")
-    config = tiny_segformer(path / "config", 5)
-    save_model(loud(new_model(config, numbered(5), image_size=HW, seed=0)), path / "model")
-    return path / "model"
+    return loud_segformer(tmp_path_factory.mktemp("ways") / "model", 5, image_size=HW)
 
 
 @pytest.fixture(scope="module")
 def plain(folder: Path) -> Segmenter:
     return Segmenter(folder, device="cpu")
-
-
-def picture(height: int, width: int, seed: int = 0) -> npt.NDArray[np.uint8]:
-    rng = np.random.default_rng(seed)
-    small = rng.integers(0, 256, (max(2, height // 12), max(2, width // 12), 3), dtype=np.uint8)
-    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
 
 
 class ByColor(torch.nn.Module):
@@ -159,7 +151,7 @@ def test_windows_put_together_are_the_whole(
 def test_through_windows_as_large_as_its_input_a_model_sees_the_image_as_it_is(size_hw: tuple[int, int]) -> None:
     """No pixel is resized along a side longer than the window; the other one is taken whole, as without windows."""
     loaded = toy((64, 64))
-    image = picture(*size_hw, seed=4)
+    image = busy_picture(*size_hw, seed=4)
     found = Segmenter(loaded, window="64", batch_size=3).segment(image)
     if min(size_hw) >= 64:
         assert np.array_equal(found, by_color(image, loaded))
@@ -174,8 +166,8 @@ def test_through_windows_as_large_as_its_input_a_model_sees_the_image_as_it_is(s
 
 @pytest.mark.parametrize("window", ["64x96", "150x201", "1000"])
 def test_a_window_that_holds_the_whole_image_changes_nothing(plain: Segmenter, window: str) -> None:
-    images = [picture(*size) for size in ((64, 96), (40, 30), (1, 96), (64, 1))]
-    images += [picture(150, 201)] if window != "64x96" else []
+    images = [busy_picture(*size) for size in ((64, 96), (40, 30), (1, 96), (64, 1))]
+    images += [busy_picture(150, 201)] if window != "64x96" else []
     through = Segmenter(plain.loaded, window=window)
     for image in images:
         assert np.array_equal(through.segment(image), plain.segment(image))
@@ -185,7 +177,7 @@ def test_a_window_that_holds_the_whole_image_changes_nothing(plain: Segmenter, w
 
 def test_windows_are_averaged_as_mmsegmentation_does(folder: Path) -> None:
     """Its loop over the image at the size of the model's input: upsample, add, count, divide."""
-    image = picture(150, 250, seed=7)
+    image = busy_picture(150, 250, seed=7)
     segmenter = Segmenter(folder, device="cpu", window="64x96", batch_size=2)
     found = segmenter.segment(image)
     loaded = segmenter.loaded
@@ -246,12 +238,12 @@ def test_a_model_that_sees_only_colours_says_the_same_of_one_colour_in_every_way
 def test_a_model_that_knows_no_left_and_right_says_the_same_of_a_mirrored_image(cell: int) -> None:
     loaded = toy((64, 96), cell=cell)
     for size_hw in ((131, 203), (64, 96), (20, 1), (1, 20)):
-        image = picture(*size_hw, seed=2)
+        image = busy_picture(*size_hw, seed=2)
         assert np.array_equal(Segmenter(loaded, flip=True).segment(image), Segmenter(loaded).segment(image))
 
 
 def test_with_flip_what_is_said_of_a_mirrored_image_is_mirrored(folder: Path, plain: Segmenter) -> None:
-    image = picture(128, 192, seed=1)
+    image = busy_picture(128, 192, seed=1)
     mirrored = np.ascontiguousarray(image[:, ::-1])
     flipping = Segmenter(folder, device="cpu", flip=True)
     assert (flipping.segment(mirrored)[:, ::-1] == flipping.segment(image)).mean() > 0.999
@@ -259,7 +251,7 @@ def test_with_flip_what_is_said_of_a_mirrored_image_is_mirrored(folder: Path, pl
 
 
 def test_every_view_is_resized_mirrored_and_weighed_alike(folder: Path) -> None:
-    image = picture(110, 140, seed=3)
+    image = busy_picture(110, 140, seed=3)
     segmenter = Segmenter(folder, device="cpu", flip=True, scales=(1.5, 0.5))
     loaded = segmenter.loaded
     mean = torch.zeros(5, 110, 140)
@@ -282,7 +274,7 @@ def test_every_view_is_resized_mirrored_and_weighed_alike(folder: Path) -> None:
 
 @pytest.mark.parametrize("way", EVERY_WAY)
 def test_images_of_all_sizes_in_batches_are_what_they_are_alone(folder: Path, way: dict[str, Any]) -> None:
-    images = [picture(*size, seed=i) for i, size in enumerate(((150, 201), (40, 30), (1, 64), (90, 1), (64, 96)))]
+    images = [busy_picture(*size, seed=i) for i, size in enumerate(((150, 201), (40, 30), (1, 64), (90, 1), (64, 96)))]
     segmenter = Segmenter(folder, device="cpu", batch_size=3, **way)
     together = segmenter.segment_batch(images)
     assert [found.shape for found in together] == [image.shape[:2] for image in images]
@@ -305,15 +297,15 @@ def test_a_model_that_has_diverged_is_named_whatever_the_way(folder: Path) -> No
         with torch.no_grad():
             segmenter.loaded.model.get_parameter("decode_head.classifier.bias").fill_(float("nan"))
         with pytest.raises(ModelError, match="not finite"):
-            segmenter.segment(picture(120, 120))
+            segmenter.segment(busy_picture(120, 120))
 
 
 def test_training_mode_is_left_before_anything_is_looked_at(folder: Path, plain: Segmenter) -> None:
     loaded = Segmenter(folder, device="cpu").loaded
     before = {name: tensor.clone() for name, tensor in loaded.model.state_dict().items()}
     loaded.model.train()
-    found = Segmenter(loaded, window="1000").segment(picture(70, 80))
-    assert np.array_equal(found, plain.segment(picture(70, 80)))
+    found = Segmenter(loaded, window="1000").segment(busy_picture(70, 80))
+    assert np.array_equal(found, plain.segment(busy_picture(70, 80)))
     assert all(torch.equal(tensor, before[name]) for name, tensor in loaded.model.state_dict().items())
 
 
@@ -321,7 +313,7 @@ def in_every_way(architecture: str, tmp_path: Path) -> None:
     """What a tiny model of an architecture says in each way, or the line that says why it cannot."""
     tiny_config(architecture).save_pretrained(tmp_path)
     loaded = new_model(tmp_path, numbered(5), image_size=(64, 64), seed=1)
-    image = picture(150, 201)
+    image = busy_picture(150, 201)
     whole = Segmenter(loaded).segment(image)
     for way in ({"flip": True}, {"window": "100"}, {"flip": True, "window": "64x80"}):
         assert Segmenter(loaded, **way).segment(image).shape == whole.shape

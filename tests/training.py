@@ -9,7 +9,8 @@ import torch
 
 from labelsync.dataset.load import LabeledDataset
 from labelsync.labels import LabelMap
-from labelsync.model.load import LoadedModel, new_model
+from labelsync.model.load import new_model
+from labelsync.model.loaded import LoadedModel
 from labelsync.pixels.image import encode_png
 from labelsync.pixels.semantic import encode_semantic
 from labelsync.records.release import Row

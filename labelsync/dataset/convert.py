@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.dataset.arrays import schema_of
 from labelsync.dataset.cluster import dask_executor
 from labelsync.dataset.joined import open_releases
@@ -26,7 +25,7 @@ from labelsync.dataset.split_by import with_split_by
 from labelsync.errors import OptionError
 from labelsync.records.release import Ledger, Release
 from labelsync.records.results import ConvertRecord
-from labelsync.store import Manifest
+from labelsync.store.manifest import Manifest, fingerprint, write_manifest
 
 
 def convert(
@@ -116,7 +115,7 @@ def convert(
     )
     inputs = joined.inputs | rules.inputs
     place = place_of(out)
-    same = finished(place, store.fingerprint("convert", inputs, rules.settings))
+    same = finished(place, fingerprint("convert", inputs, rules.settings))
     if same is not None and same.summary["lost"] <= allow_failed and _is_whole(place, same):
         return _record(place, same, unchanged=True)
     with ExitStack() as stack:
@@ -127,7 +126,7 @@ def convert(
         write = partial(write_shards, workers=workers, executor=executor, here=place.in_memory)
         made = _make(joined.release, selection, rules, stage, write, allow_failed=allow_failed)
         write_texts(stage.work, joined, rules, made, inputs)
-        manifest = store.write_manifest(
+        manifest = write_manifest(
             stage.work,
             "convert",
             inputs=inputs,

@@ -9,7 +9,6 @@ from typing import Any
 import pyarrow as pa
 from tqdm import tqdm
 
-from labelsync import store
 from labelsync.dataset.foreign_columns import class_columns, image_columns, name_column, pick
 from labelsync.dataset.foreign_files import CONVERTED, README, ForeignFiles, has_script, list_files
 from labelsync.dataset.foreign_folder import METADATA, find_pairs
@@ -19,6 +18,7 @@ from labelsync.dataset.foreign_rows import FileItems, ForeignRows, Items, Parque
 from labelsync.dataset.split import FRACTIONS, SPLITS, Assignment, assign
 from labelsync.errors import DatasetError, DatasetNotFound
 from labelsync.labels import LabelMap
+from labelsync.store.files import digest_of
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ def open_foreign(source: str | Path, choices: Choices) -> Foreign:
         "classes": labels.names,
         "keep_zero": choices.keep_zero,
     }
-    return Foreign(labels, splits, store.digest_of(made_of), files.revision, (*branch, about, *found.notes, *notes))
+    return Foreign(labels, splits, digest_of(made_of), files.revision, (*branch, about, *found.notes, *notes))
 
 
 # -------------------------------------------------------------------- what holds the rows

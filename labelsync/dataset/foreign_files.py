@@ -10,10 +10,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelsync import store
-from labelsync.dataset.rows import first_line
 from labelsync.dataset.source import HUB_ID, asked, fetch_file
-from labelsync.errors import DatasetError, DatasetNotFound
+from labelsync.errors import DatasetError, DatasetNotFound, first_line
+from labelsync.store.files import sha256_file
 
 CONVERTED = "refs/convert/parquet"  # the branch that the Hub itself keeps, with any dataset as Parquet files
 README = "README.md"
@@ -51,7 +50,7 @@ class ForeignFiles:
 
     def content(self, file: str) -> str:
         """The digest of a file's content."""
-        return self.files[file] or store.sha256_file(self.path(file))
+        return self.files[file] or sha256_file(self.path(file))
 
     def text(self, file: str) -> str:
         """A text file, "" where there is none."""

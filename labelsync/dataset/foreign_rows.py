@@ -14,8 +14,8 @@ import pyarrow.parquet as pq
 
 from labelsync.dataset.foreign_files import ForeignFiles
 from labelsync.dataset.foreign_labels import Numbering
-from labelsync.dataset.rows import OpenShards, Shard, first_line
-from labelsync.errors import DatasetError, LabelsyncError
+from labelsync.dataset.rows import OpenShards, Shard
+from labelsync.errors import DatasetError, LabelsyncError, first_line
 from labelsync.records.release import Row
 
 

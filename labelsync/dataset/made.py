@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from labelsync import store
 from labelsync.dataset import card
 from labelsync.dataset.joined import Joined
 from labelsync.dataset.metadata_file import write_metadata
@@ -20,6 +19,8 @@ from labelsync.dataset.since import since
 from labelsync.dataset.source import ID2LABEL, LEDGER, SPLITS_FILE
 from labelsync.records.release import Ledger
 from labelsync.records.text import to_json
+from labelsync.store.files import write_text
+from labelsync.store.manifest import FileEntry
 
 README = "README.md"
 SAMPLES = "samples.json"  # of --format bitmaps
@@ -45,7 +46,7 @@ class Made:
         return {split: self.rows(split) for split in self.plan.splits}
 
     @property
-    def files(self) -> dict[str, store.FileEntry]:
+    def files(self) -> dict[str, FileEntry]:
         """Path -> digest and size of every file that the shards wrote."""
         return {name: entry for r in self.results for name, entry in r.files.items()}
 
@@ -85,15 +86,15 @@ def write_texts(work: Path, joined: Joined, rules: Rules, made: Made, inputs: di
             labels=rules.labels,
         ),
     )
-    store.write_text(work / ID2LABEL, rules.labels.id2label_json())
-    store.write_text(work / SPLITS_FILE, to_json(made.plan.assignment) + "\n")
-    store.write_text(work / LEDGER, to_json(made.ledger) + "\n")
-    store.write_text(work / README, card.render(facts))
+    write_text(work / ID2LABEL, rules.labels.id2label_json())
+    write_text(work / SPLITS_FILE, to_json(made.plan.assignment) + "\n")
+    write_text(work / LEDGER, to_json(made.ledger) + "\n")
+    write_text(work / README, card.render(facts))
     write_metadata(work, joined.release.samples, made.ledger)
     if index := {r.path: r.index for r in made.results if r.index is not None}:
-        store.write_text(work / ROWS, to_json(RowIndex(index), indent=None) + "\n")
+        write_text(work / ROWS, to_json(RowIndex(index), indent=None) + "\n")
     if made.names:
-        store.write_text(work / SAMPLES, json.dumps(_listing(made), indent=1, ensure_ascii=False) + "\n")
+        write_text(work / SAMPLES, json.dumps(_listing(made), indent=1, ensure_ascii=False) + "\n")
 
 
 def _listing(made: Made) -> list[dict[str, str]]:

@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.dataset.source import DatasetFiles
 from labelsync.errors import DatasetError
 from labelsync.records.release import Ledger, Sample
+from labelsync.store.files import write_text
 
 METADATA = "metadata.json"
 
@@ -20,7 +20,7 @@ def write_metadata(folder: Path, samples: Iterable[Sample], ledger: Ledger) -> N
     """uuid -> metadata of the converted samples that have any, sorted, as metadata.json in `folder`."""
     converted = {row.uuid for row in ledger.rows if row.outcome == "converted"}
     found = {s.uuid: s.metadata for s in samples if s.metadata and s.uuid in converted}
-    store.write_text(folder / METADATA, json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(folder / METADATA, json.dumps(found, indent=1, sort_keys=True, ensure_ascii=False) + "\n")
 
 
 def read_metadata(files: DatasetFiles) -> Mapping[str, Mapping[str, Any]]:

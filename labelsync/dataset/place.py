@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from labelsync import store
 from labelsync.dataset.sink import asked, is_url, make_parent, opened_url
 from labelsync.errors import DatasetNotFound, LabelsyncError, OutputError, OutputExists
-from labelsync.store import MANIFEST, FileEntry, Manifest
+from labelsync.store.folder import stage_folder
+from labelsync.store.manifest import MANIFEST, FileEntry, Manifest, manifest_of, read_manifest
 
 T = TypeVar("T")
 
@@ -104,7 +104,7 @@ class _Folder:
         return str(self.path)
 
     def manifest(self) -> Manifest:
-        return store.read_manifest(self.path, STAGE)
+        return read_manifest(self.path, STAGE)
 
     def sizes(self, names: Mapping[str, FileEntry]) -> dict[str, int]:
         return {n: (self.path / n).stat().st_size for n in names if (self.path / n).is_file()}
@@ -114,14 +114,14 @@ class _Folder:
 
     @contextmanager
     def staged(self, *, overwrite: bool) -> Iterator[Stage]:
-        with store.stage_folder(self.path, stage=STAGE, overwrite=overwrite) as work:
+        with stage_folder(self.path, stage=STAGE, overwrite=overwrite) as work:
             yield Stage(work, str(work))
             _sweep_folder(work)
 
 
 def _sweep_folder(work: Path) -> None:
     """Delete what lost workers left: files in the data folders that the manifest does not list."""
-    listed = store.read_manifest(work, STAGE).files
+    listed = read_manifest(work, STAGE).files
     for part in PARTS:
         for path in list((work / part).rglob("*")):
             if path.is_file() and path.relative_to(work).as_posix() not in listed:
@@ -146,7 +146,7 @@ class _Bucket:
     def manifest(self) -> Manifest:
         if not self._exists(MANIFEST) or self._exists(UNFINISHED):
             raise DatasetNotFound(f"{self.name} has no finished dataset", hint=f"run labelsync {STAGE} first")
-        return store.manifest_of(self.read(MANIFEST), folder=self.name, stage=STAGE)
+        return manifest_of(self.read(MANIFEST), folder=self.name, stage=STAGE)
 
     def sizes(self, names: Mapping[str, FileEntry]) -> dict[str, int]:
         return {name: size for name, size in self._listing().items() if name in names}
@@ -188,7 +188,7 @@ class _Bucket:
 
     def _finish(self, work: Path, old: set[str]) -> None:
         """Small files, then nothing that is not of this dataset, then the manifest."""
-        listed = store.read_manifest(work, STAGE).files
+        listed = read_manifest(work, STAGE).files
         for path in sorted(p for p in work.rglob("*") if p.is_file() and p.name != MANIFEST):
             self._put(path.relative_to(work).as_posix(), path.read_bytes())
         there = self._listing()

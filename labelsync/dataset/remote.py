@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from labelsync.dataset.sample import File, read_file
 from labelsync.errors import BitmapError
 from labelsync.release.urls import shown
-from labelsync.store import sha256
+from labelsync.store.files import sha256
 
 if TYPE_CHECKING:
     from labelsync.release.transport import Session

@@ -21,7 +21,8 @@ from labelsync.errors import DatasetError, LabelsyncError
 from labelsync.labels import LabelMap
 from labelsync.records.release import LedgerRow, Row
 from labelsync.records.text import from_json
-from labelsync.store import FileEntry, digest_of, sha256, sha256_file
+from labelsync.store.files import digest_of, sha256, sha256_file
+from labelsync.store.manifest import FileEntry
 
 ROWS = "rows.json"
 

@@ -11,7 +11,7 @@ from typing import Any, overload
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from labelsync.errors import DatasetError, LabelsyncError
+from labelsync.errors import DatasetError, LabelsyncError, first_line
 from labelsync.records.release import Row
 
 
@@ -141,8 +141,3 @@ class OpenShards(threading.local):
             self._last = (index, group)
         found: dict[str, Any] = self._table.slice(at - (shard.ends[group - 1] if group else 0), 1).to_pylist()[0]
         return found
-
-
-def first_line(error: Exception) -> str:
-    """What an error says, on one line."""
-    return str(error).splitlines()[0] if str(error) else type(error).__name__

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.dataset.arrange import arrange, with_sources
 from labelsync.dataset.metadata import read_metadata
 from labelsync.dataset.recognise import Taxonomy
@@ -16,6 +15,7 @@ from labelsync.errors import OptionError
 from labelsync.labels import LabelMap, Unlabeled, from_categories
 from labelsync.release.labels_file import LabelsFile, read_labels_file
 from labelsync.release.parse import check_status
+from labelsync.store.files import sha256_file
 from labelsync.taxonomy import TaxonomyChanges
 
 COLUMNS = ("pixel_values,label", "image,label")
@@ -147,7 +147,7 @@ def _pinned(files: DatasetFiles | None, splits: str | Path | None) -> tuple[Assi
 def _inputs(files: DatasetFiles | None, **given: str | Path | None) -> dict[str, str]:
     """Digests of the earlier dataset and of the files that flags name."""
     inputs = {"previous": files.manifest.digest} if files else {}
-    return inputs | {name: store.sha256_file(Path(path)) for name, path in given.items() if path is not None}
+    return inputs | {name: sha256_file(Path(path)) for name, path in given.items() if path is not None}
 
 
 def _settled(flag: str, asked: str | None, pinned: str | None, default: str) -> str:

@@ -14,7 +14,7 @@ from labelsync.pixels.instance import decode_instance_bitmap
 from labelsync.pixels.semantic import count_pixels, encode_semantic, instance_classes, to_semantic
 from labelsync.pixels.shapes import draw_shapes
 from labelsync.records.release import Annotation, LedgerRow, Outcome
-from labelsync.store import sha256
+from labelsync.store.files import sha256
 
 
 @dataclass(frozen=True)

@@ -25,7 +25,7 @@ from labelsync.dataset.sink import sink_of
 from labelsync.dataset.writers import Writer, bitmap_writer, parquet_writer
 from labelsync.labels import LabelMap
 from labelsync.records.release import LedgerRow, Outcome
-from labelsync.store import FileEntry
+from labelsync.store.manifest import FileEntry
 
 MAX_SHARDS = 90  # of all splits together: one Hub commit should change no more than 100 files
 SHARD_ROWS = 32  # many small shards in a first round: they are what runs in parallel, and later rounds fill them

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from labelsync import store
-from labelsync.errors import OptionError, OutputError
-from labelsync.store import FileEntry
+from labelsync.errors import OptionError, OutputError, first_line
+from labelsync.store.files import link_or_copy, replacing, sha256_file
+from labelsync.store.manifest import FileEntry
 
 T = TypeVar("T")
 
@@ -65,7 +65,7 @@ def opened_url(url: str) -> tuple[Any, str]:
     except ImportError as e:
         raise OptionError(f"--out {url} needs a package that is not here: {e}", hint="pip install it") from None
     except ValueError as e:
-        raise OptionError(f"--out {url}: {_line(e)}", hint="give a folder, or a URL that fsspec knows") from None
+        raise OptionError(f"--out {url}: {first_line(e)}", hint="give a folder, or a URL that fsspec knows") from None
     return fs, str(root)
 
 
@@ -75,17 +75,17 @@ class _FolderSink:
 
     @contextmanager
     def file(self, path: str) -> Iterator[Path]:
-        with store.replacing(self._target(path)) as temporary:
+        with replacing(self._target(path)) as temporary:
             yield temporary
 
     def link(self, source: Path, path: str) -> None:
-        store.link_or_copy(source, self._target(path))
+        link_or_copy(source, self._target(path))
 
     def missing(self, files: Mapping[str, FileEntry]) -> list[str]:
         return [name for name, entry in files.items() if not self._is_there(self.folder / name, entry)]
 
     def _is_there(self, path: Path, entry: FileEntry) -> bool:
-        return path.is_file() and path.stat().st_size == entry.size and store.sha256_file(path) == entry.sha256
+        return path.is_file() and path.stat().st_size == entry.size and sha256_file(path) == entry.sha256
 
     def _target(self, path: str) -> Path:
         if not self.folder.is_dir():  # never make one where nobody looks
@@ -137,8 +137,4 @@ def asked(name: str, question: Callable[[], T]) -> T:
     except PermissionError:
         raise OutputError(f"{name} may not be written to", hint="check the credentials of that storage") from None
     except Exception as e:  # noqa: BLE001 - botocore's, google's, paramiko's, ..
-        raise OutputError(f"{name}: {type(e).__name__}: {_line(e)}", hint="run it again") from None
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0][:200]
+        raise OutputError(f"{name}: {type(e).__name__}: {first_line(e)}", hint="run it again") from None

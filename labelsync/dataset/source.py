@@ -10,12 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-from labelsync import store
 from labelsync.dataset.split import Assignment
 from labelsync.errors import AuthError, DatasetError, DatasetNotFound, LabelsyncError, ServiceError
 from labelsync.labels import LabelMap
 from labelsync.records.text import from_json
-from labelsync.store import Manifest
+from labelsync.store.manifest import MANIFEST, Manifest, read_manifest
 
 T = TypeVar("T")
 
@@ -27,7 +26,7 @@ class NotOurs(DatasetNotFound):
 SPLITS_FILE = "splits.json"
 ID2LABEL = "id2label.json"
 LEDGER = "ledger.json"
-_OURS = (store.MANIFEST, SPLITS_FILE, LEDGER, "release.json")  # a folder with one of them is, or was to be, labelsync's
+_OURS = (MANIFEST, SPLITS_FILE, LEDGER, "release.json")  # a folder with one of them is, or was to be, labelsync's
 
 HUB_ID = re.compile(r"(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>.+))?")
 _OLD_ID = re.compile(r"[\w.-]*\w")  # what ids of the Hub's first datasets looked like
@@ -93,17 +92,17 @@ def find_dataset(source: str | Path) -> DatasetFiles:
         if folder.is_file():
             raise DatasetNotFound(f"{source} is a file", hint="give a dataset folder or a Hub id user/name[@revision]")
         if folder.is_dir() and not any((folder / n).is_file() for n in _OURS):
-            raise NotOurs(f"{source} was not made by labelsync: it has no {store.MANIFEST}", hint=_HINT)
+            raise NotOurs(f"{source} was not made by labelsync: it has no {MANIFEST}", hint=_HINT)
         if not folder.exists() and isinstance(source, str) and _OLD_ID.fullmatch(source):
             hint = "give a dataset folder, or a Hub id with its user, such as zhoubolei/scene_parse_150"
             raise DatasetNotFound(f"{source} does not exist", hint=hint)
-        return DatasetFiles(str(source), store.read_manifest(folder, "convert"), folder)
+        return DatasetFiles(str(source), read_manifest(folder, "convert"), folder)
     repo, revision = hub_id["repo"], hub_id["revision"] or "main"
     commit = _commit_of(repo, revision)
-    path = fetch_file(repo, revision, store.MANIFEST)  # by its name, so that the Hub cache knows the name when offline
+    path = fetch_file(repo, revision, MANIFEST)  # by its name, so that the Hub cache knows the name when offline
     if commit and path.parent.name != commit:
-        path = fetch_file(repo, commit, store.MANIFEST)  # the Hub was busy and the client took an older copy
-    return DatasetFiles(str(source), store.read_manifest(path.parent, "convert"), path.parent, repo, path.parent.name)
+        path = fetch_file(repo, commit, MANIFEST)  # the Hub was busy and the client took an older copy
+    return DatasetFiles(str(source), read_manifest(path.parent, "convert"), path.parent, repo, path.parent.name)
 
 
 # -------------------------------------------------------------------- the Hub
@@ -168,7 +167,7 @@ def _refusal(error: Exception, repo: str, revision: str, file: str) -> Labelsync
         refusal = DatasetNotFound(f"{repo} has no revision {revision}", hint="look at the tags of the repo")
     elif isinstance(error, hub.RepositoryNotFoundError):
         refusal = DatasetNotFound(f"there is no folder {repo}, and no dataset {repo} on the Hub", hint=_HINT)
-    elif isinstance(error, hub.RemoteEntryNotFoundError) and file == store.MANIFEST:
+    elif isinstance(error, hub.RemoteEntryNotFoundError) and file == MANIFEST:
         refusal = NotOurs(f"{name} was not made by labelsync: it has no {file}", hint=_HINT)
     elif isinstance(error, hub.RemoteEntryNotFoundError):
         refusal = DatasetError(f"{name} has no {file}, which its manifest lists", hint="push it again")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from labelsync.dataset.split import SPLITS, Assignment, pinned_groups
-from labelsync.errors import DatasetError, OptionError
+from labelsync.errors import DatasetError, OptionError, first_line
 from labelsync.records.release import Sample
 from labelsync.records.text import from_json
 
@@ -25,7 +25,7 @@ def read_given(path: Path) -> dict[str, str] | Assignment:
     except OSError as e:
         raise OptionError(f"--splits {path}: {e.strerror or e}", hint=_FORMS) from None
     except ValueError as e:
-        raise OptionError(f"--splits {path} is not JSON ({str(e).splitlines()[0]})", hint=_FORMS) from None
+        raise OptionError(f"--splits {path} is not JSON ({first_line(e)})", hint=_FORMS) from None
     if isinstance(data, dict) and {"group_by", "samples", "format"} <= data.keys():
         return from_json(Assignment, path.read_bytes(), where=str(path))
     return _mapping(data, where=f"--splits {path}")

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from labelsync.dataset.shards import Shard, ShardResult, write_shard
 from labelsync.errors import LabelsyncError
-from labelsync.store import FileEntry
+from labelsync.store.manifest import FileEntry
 
 PER_WORKER = 2  # shards under way for each worker: one at work and one at hand; the others wait here, not in its memory
 ATTEMPTS = 3  # of a shard whose worker or whose files were lost

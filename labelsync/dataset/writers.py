@@ -12,7 +12,8 @@ from labelsync.dataset.arrays import table_of
 from labelsync.dataset.layout import RowGroups
 from labelsync.dataset.sample import LabelledSample
 from labelsync.dataset.sink import Sink
-from labelsync.store import FileEntry, sha256, sha256_file
+from labelsync.store.files import sha256, sha256_file
+from labelsync.store.manifest import FileEntry
 
 
 class Writer(Protocol):

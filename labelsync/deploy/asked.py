@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import cast, get_args
 
-from labelsync import store
 from labelsync.dataset.load import LabeledDataset
 from labelsync.deploy.graph import axes_of
 from labelsync.deploy.parity import DRAWN, Opener, drawn, of_files, of_rows, opened
@@ -13,6 +12,7 @@ from labelsync.errors import OptionError
 from labelsync.evaluation.evaluate import short_name
 from labelsync.labels import LabelMap
 from labelsync.model.onnx import Gives, Takes
+from labelsync.store.files import digest_of, sha256
 
 _CALIBRATION = 64  # images that set the ranges of an int8 file
 
@@ -93,7 +93,7 @@ def subject_of(
         )
     if images:
         photos = of_files(images, settings.limit)
-        digest = store.digest_of([store.sha256(photo.image.tobytes()) for photo in opened(photos)])
+        digest = digest_of([sha256(photo.image.tobytes()) for photo in opened(photos)])
         what = f"{len(photos)} images given"
         return Subject(what, digest, photos, None, of_files(images, _CALIBRATION) if int8 else (), what * int8)
     if int8:

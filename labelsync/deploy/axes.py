@@ -8,7 +8,7 @@ import numpy as np
 import torch
 
 from labelsync.deploy.graph import Graph
-from labelsync.errors import ModelError
+from labelsync.errors import ModelError, first_line
 from labelsync.model.onnx import OnnxModel
 
 _CLOSE = {"fp32": 1e-3, "fp16": 3e-2}  # of the range of the outputs; what is traced wrong is off by a tenth or more
@@ -61,6 +61,6 @@ def _noise(graph: Graph, batch: int, size: tuple[int, int]) -> torch.Tensor:
 
 
 def _wrong(exported: OnnxModel, what: str, error: Exception | None = None) -> ModelError:
-    reason = f" ({getattr(error, 'message', '') or str(error).splitlines()[0]})" if error else ""
+    reason = f" ({first_line(error)})" if error else ""
     hint = "leave out --dynamic size, or batch" if exported.any_size or exported.fixed[0] is None else "try --opset 20"
     return ModelError(f"the exported graph cannot be used: {what}{reason}"[:300], hint=hint)

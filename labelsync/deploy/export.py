@@ -12,7 +12,6 @@ from typing import Any, cast
 import numpy.typing as npt
 import torch
 
-from labelsync import store
 from labelsync.dataset.load import load
 from labelsync.deploy.asked import Settings, Subject, settings_of, subject_of
 from labelsync.deploy.axes import require_axes
@@ -24,10 +23,13 @@ from labelsync.deploy.proof import figures_of, leave, onnx_path, require_free, s
 from labelsync.errors import ModelError
 from labelsync.evaluation.evaluate import short_name
 from labelsync.evaluation.gates import Gate, check_gates, read_gates, require_gates
-from labelsync.model.load import LoadedModel, load_model, pick_device
+from labelsync.model.load import load_model
+from labelsync.model.loaded import LoadedModel, pick_device
 from labelsync.model.onnx import Gives, GraphFacts, OnnxModel, Takes
 from labelsync.model.source import locate
 from labelsync.records.exports import ExportRecord
+from labelsync.store.folder import locked
+from labelsync.store.manifest import fingerprint
 
 
 def export(
@@ -132,8 +134,8 @@ def export(
         raise ModelError(f"{model} is an ONNX file", hint="give the folder of the model it was exported from")
     inputs = {"model": files.digest, "images": subject.digest}
     machine = {"device": str(pick_device(device)), "threads": torch.get_num_threads(), "versions": _versions()}
-    wanted = store.fingerprint("export", inputs, asdict(settings) | machine)
-    with store.locked(path.resolve()):
+    wanted = fingerprint("export", inputs, asdict(settings) | machine)
+    with locked(path.resolve()):
         record = None if overwrite else same_export(path, wanted)
         unchanged = record is not None
         if record is None:

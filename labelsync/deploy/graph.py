@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 
 from labelsync.deploy.fold import folded
-from labelsync.errors import ModelError, OptionError
-from labelsync.model.load import LoadedModel
-from labelsync.model.onnx import INPUT, Gives, Takes, first_line
+from labelsync.errors import ModelError, OptionError, first_line
+from labelsync.model.loaded import LoadedModel
+from labelsync.model.onnx import INPUT, Gives, Takes
 from labelsync.model.preprocess import normalize, resize
 from labelsync.model.segformer import logits_of
 

@@ -6,9 +6,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
-from labelsync import store
 from labelsync.errors import LabelsyncError, OptionError
 from labelsync.pixels import video
+from labelsync.store.manifest import read_manifest
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -105,7 +105,7 @@ def _expand(item: str) -> list[Path]:
 def stage_of(folder: Path) -> str:
     """The verb of labelsync that left a folder, "" if none did."""
     try:
-        return store.read_manifest(folder).stage
+        return read_manifest(folder).stage
     except (LabelsyncError, OSError):
         return ""
 

@@ -13,8 +13,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.deploy.output import Prediction
+from labelsync.store.files import write_text
 
 _LINES, _KIND = "lines.jsonl", "kind.json"
 _FILES = ("bitmap", "overlay", "entropy", "probabilities")
@@ -33,7 +33,7 @@ class Kept:
         if folder.exists() and _read(folder / _KIND) != kind:
             shutil.rmtree(folder)
         folder.mkdir(exist_ok=True)
-        store.write_text(folder / _KIND, kind)
+        write_text(folder / _KIND, kind)
         lines = (_line(text) for text in _read(folder / _LINES).splitlines())
         self._done = {line.bitmap: line for line in lines if line is not None}
         self._lock = threading.Lock()

@@ -9,7 +9,6 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
-from labelsync import store
 from labelsync.labels import LabelMap
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.uncertainty import Uncertainty
@@ -17,6 +16,7 @@ from labelsync.pixels.image import encode_jpeg
 from labelsync.pixels.overlay import overlay, panel
 from labelsync.pixels.png import encode_grey
 from labelsync.pixels.semantic import encode_semantic
+from labelsync.store.files import write_bytes
 
 _PICTURE_HEIGHTS = (240, 720)  # overlays are to look at; the bitmaps hold every pixel
 
@@ -78,20 +78,20 @@ def save(
     """Write the files of one image below `folder`; returns `line`, which says which image it is, with their names."""
     height, width = answer.bitmap.shape
     line = replace(line, bitmap=f"bitmaps/{name}.png", height=height, width=width)
-    store.write_bytes(folder / line.bitmap, encode_semantic(answer.bitmap))
+    write_bytes(folder / line.bitmap, encode_semantic(answer.bitmap))
     if wanted.overlays:
         line = replace(line, overlay=f"overlays/{name}.jpg")
-        store.write_bytes(folder / line.overlay, encode_jpeg(picture(image, answer.bitmap, labels)))
+        write_bytes(folder / line.overlay, encode_jpeg(picture(image, answer.bitmap, labels)))
     if wanted.entropy and answer.sure is not None:
         entropy = answer.sure.entropy
         mean = round(float(entropy.mean(dtype=np.float64)), 6)
         line = replace(line, entropy=f"entropy/{name}.png", mean_entropy=mean)
-        store.write_bytes(folder / line.entropy, encode_grey((entropy * 255).round().astype(np.uint8)))
+        write_bytes(folder / line.entropy, encode_grey((entropy * 255).round().astype(np.uint8)))
     if wanted.probabilities and answer.probabilities is not None:
         line = replace(line, probabilities=f"probabilities/{name}.npz")
         packed = io.BytesIO()
         np.savez_compressed(packed, allow_pickle=False, probabilities=answer.probabilities)
-        store.write_bytes(folder / line.probabilities, packed.getvalue())
+        write_bytes(folder / line.probabilities, packed.getvalue())
     return line
 
 

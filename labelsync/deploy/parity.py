@@ -15,7 +15,7 @@ from labelsync.errors import BitmapError, DatasetError, ModelError
 from labelsync.evaluation.confusion import confusion, zeros
 from labelsync.evaluation.scores import scores
 from labelsync.labels import UNLABELED, LabelMap
-from labelsync.model.load import LoadedModel
+from labelsync.model.loaded import LoadedModel
 from labelsync.model.preprocess import resize_interleaved
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import numpy.typing as npt
 
 from labelsync.deploy.graph import quietly
-from labelsync.errors import ModelError
-from labelsync.model.onnx import INPUT, first_line
+from labelsync.errors import ModelError, first_line
+from labelsync.model.onnx import INPUT
 
 if TYPE_CHECKING:
     from onnx import ModelProto

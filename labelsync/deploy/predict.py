@@ -11,15 +11,14 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from labelsync import store
 from labelsync.deploy.flicker import film_path, watch
 from labelsync.deploy.kept import Kept, keeping, to_line
 from labelsync.deploy.output import Prediction, Wanted, answers, save
 from labelsync.deploy.sources import Item, Source, find_sources
-from labelsync.errors import LabelsyncError, SamplesFailed
+from labelsync.errors import SamplesFailed
 from labelsync.labels import LabelMap
 from labelsync.model.ahead import Loading, load_ahead
-from labelsync.model.load import pick_device
+from labelsync.model.loaded import pick_device
 from labelsync.model.precision import pick_precision
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.source import locate
@@ -27,6 +26,9 @@ from labelsync.model.ways import read_ways
 from labelsync.pixels.image import decode_image
 from labelsync.records.results import PredictRecord, VideoScores
 from labelsync.records.text import from_json, to_json
+from labelsync.store.files import digest_of, sha256, write_text
+from labelsync.store.folder import already_made, stage_folder
+from labelsync.store.manifest import Manifest, write_manifest
 
 _WRITERS = 4  # PNG and JPEG are packed without the interpreter lock
 
@@ -114,17 +116,17 @@ def predict(
     }
     computed = pick_precision(precision, pick_device(device))
     sources = find_sources([str(item) for item in given], split=split, reading=reading, outside=Path(out))
-    inputs = {"model": locate(model).digest, "images": store.digest_of([[s.shown, s.digest] for s in sources])}
+    inputs = {"model": locate(model).digest, "images": digest_of([[s.shown, s.digest] for s in sources])}
     wanted = Wanted(overlays, entropy, probabilities)
     ways = read_ways(flip=flip, scales=scales, window=window)
     seen: dict[str, Any] = {"flip": ways.flip, "scales": list(ways.scales), "window": ways.window_text}
     settings = asdict(wanted) | seen | {"precision": computed}
-    manifest = None if overwrite else _same(Path(out), store.fingerprint("predict", inputs, settings))
+    manifest = None if overwrite else already_made(Path(out), "predict", inputs=inputs, settings=settings)
     unchanged, resumed = manifest is not None, 0
     if manifest is None:
-        with store.stage_folder(out, stage="predict", overwrite=overwrite) as work:
+        with stage_folder(out, stage="predict", overwrite=overwrite) as work:
             segmenter = Segmenter(model, device=device, batch_size=batch_size, precision=computed, **seen)
-            with keeping(Path(out), store.digest_of([inputs["model"], settings])) as kept:
+            with keeping(Path(out), digest_of([inputs["model"], settings])) as kept:
                 run = _Run(segmenter, kept, wanted)
                 made = [line for source in sources for line in run.segment(source)]
                 _refuse_nothing(made, kept)
@@ -136,17 +138,6 @@ def predict(
     if record.failed:
         raise _unread(record.failed, record.images, f"the others are in {out}")
     return replace(record, seconds=round(time.perf_counter() - started, 1), resumed=resumed, unchanged=unchanged)
-
-
-def _same(out: Path, wanted: str) -> store.Manifest | None:
-    """The manifest at `out` if it is of the very same predictions, and nothing of it is gone."""
-    try:
-        manifest = store.read_manifest(out, "predict")
-    except LabelsyncError:
-        return None
-    files = ((out / name, entry.size) for name, entry in manifest.files.items())
-    whole = all(path.is_file() and path.stat().st_size == size for path, size in files)
-    return manifest if whole and manifest.fingerprint == wanted else None
 
 
 def _refuse_nothing(made: Sequence[Prediction], kept: Kept) -> None:
@@ -209,7 +200,7 @@ class _Run:
 
     def _load(self, item: Item) -> _Image:
         data = item.read()
-        digest = store.sha256(data) if isinstance(data, bytes) else item.digest
+        digest = sha256(data) if isinstance(data, bytes) else item.digest
         if (line := self._kept.find(item.name, digest)) is not None:
             return _Image(digest, None, line)
         return _Image(digest, decode_image(data) if isinstance(data, bytes) else data)
@@ -241,16 +232,16 @@ def _write(
     *,
     inputs: Mapping[str, str],
     settings: Mapping[str, Any],
-) -> store.Manifest:
+) -> Manifest:
     """id2label.json, predictions.jsonl and, last, the manifest."""
-    store.write_text(work / "id2label.json", labels.id2label_json())
-    store.write_text(work / "predictions.jsonl", "".join(to_line(line) for line in made))
+    write_text(work / "id2label.json", labels.id2label_json())
+    write_text(work / "predictions.jsonl", "".join(to_line(line) for line in made))
     failed = {line.image: line.problem for line in made if line.problem}
     summary = {"images": len(made), "failed": failed, "videos": {name: asdict(v) for name, v in videos.items()}}
-    return store.write_manifest(work, "predict", inputs=inputs, settings=settings, summary=summary, labels=labels)
+    return write_manifest(work, "predict", inputs=inputs, settings=settings, summary=summary, labels=labels)
 
 
-def _record(manifest: store.Manifest, **here: Any) -> PredictRecord:
+def _record(manifest: Manifest, **here: Any) -> PredictRecord:
     """The record of predictions, made just now or found; `here` = what depends on this call."""
     return from_json(
         PredictRecord, to_json({"videos": {}} | manifest.summary | here | {"seconds": 0.0}), where="record"

@@ -5,7 +5,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.deploy.categories import place
 from labelsync.deploy.drafting import Job, draft
 from labelsync.deploy.journal import RECORD, Past, opened, read
@@ -18,6 +17,8 @@ from labelsync.model.source import locate
 from labelsync.records.prelabels import PrelabelLedger, PrelabelRecord
 from labelsync.records.text import to_json
 from labelsync.release.labeling import Labeling, SampleState
+from labelsync.store.files import write_text
+from labelsync.store.folder import is_vacant, locked
 
 LEDGER = "ledger.json"
 GROUND_TRUTH = "ground-truth"
@@ -100,13 +101,13 @@ def prelabel(
         past = _past(target, head)
         journal = None
         if not dry_run:
-            held.enter_context(store.locked(target))
+            held.enter_context(locked(target))
             journal = held.enter_context(opened(target / RECORD))
             past = journal.past
         job = Job(platform, journal, past, segmenter, placement, min_size, "" if dry_run else platform.user(), order)
         ledger = _run(job, head, platform.states(dataset), labels=labels, limit=limit)
         if journal is not None:
-            store.write_text(target / LEDGER, to_json(ledger) + "\n")
+            write_text(target / LEDGER, to_json(ledger) + "\n")
             journal.add("end")
     record = PrelabelRecord(
         path="" if dry_run else str(target),
@@ -162,7 +163,7 @@ def _check(model: str | Path, dataset: str, *, limit: int | None, min_size: int)
 def _past(target: Path, head: Mapping[str, Any]) -> Past:
     """What the record at `target` says, if it is one of the same model, dataset and settings, or there is none yet."""
     if not (target / RECORD).is_file():
-        if target.exists() and (not target.is_dir() or any(target.iterdir())):
+        if not is_vacant(target):
             raise OutputExists(f"{target} is not a folder of prelabel", hint="choose another --out")
         return Past()
     past = read(target / RECORD)

@@ -3,11 +3,11 @@
 import json
 from pathlib import Path
 
-from labelsync import store
 from labelsync.errors import LabelsyncError, OptionError, OutputExists
 from labelsync.evaluation.gates import Gate, parse_gate
 from labelsync.records.exports import ExportRecord
 from labelsync.records.text import from_json, to_json
+from labelsync.store.files import sha256_file, write_bytes, write_text
 
 RECORD = "export.json"
 
@@ -55,9 +55,9 @@ def leave(file: Path, path: Path, record: ExportRecord, fingerprint: str) -> Non
     """The file and then its record: one that says something of another file is never there."""
     beside = path.with_name(RECORD)
     beside.unlink(missing_ok=True)
-    store.write_bytes(path, file.read_bytes())
+    write_bytes(path, file.read_bytes())
     told = {"fingerprint": fingerprint, **json.loads(to_json(record))}
-    store.write_text(beside, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
+    write_text(beside, json.dumps(told, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_record(path: Path) -> tuple[ExportRecord, str]:
@@ -80,7 +80,7 @@ def same_export(path: Path, wanted: str) -> ExportRecord | None:
         record, fingerprint = read_record(path.with_name(RECORD))
     except LabelsyncError:
         return None
-    whole = path.is_file() and store.sha256_file(path) == record.digest
+    whole = path.is_file() and sha256_file(path) == record.digest
     return record if whole and record.path == path.name and fingerprint == wanted else None
 
 

@@ -10,9 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from labelsync import store
 from labelsync.deploy.strategy import DIGITS, Strategy, judge, ranking, read_strategy
-from labelsync.errors import BitmapError, LabelsyncError, OptionError, SamplesFailed
+from labelsync.errors import BitmapError, OptionError, SamplesFailed
 from labelsync.model.ahead import load_ahead
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.source import locate
@@ -21,6 +20,9 @@ from labelsync.pixels.video import count_frames
 from labelsync.records.selection import ChosenImage, SelectRecord
 from labelsync.records.text import from_json, to_json
 from labelsync.release.gather import Picture, frames_of, gather
+from labelsync.store.files import digest_of, sha256_file, write_bytes, write_text
+from labelsync.store.folder import already_made, stage_folder
+from labelsync.store.manifest import write_manifest
 
 LIST = "chosen.jsonl"
 IMAGES = "images"
@@ -69,7 +71,7 @@ def select(
     found = _gather(images)
     inputs = {"model": locate(model).digest, "images": _digest(found)}
     settings = {"count": count, "strategy": order.name, "every": every}
-    manifest = None if out is None or overwrite else _same(Path(out), store.fingerprint("select", inputs, settings))
+    manifest = None if out is None or overwrite else already_made(Path(out), "select", inputs=inputs, settings=settings)
     if manifest is not None:
         summary = manifest.summary | {"path": str(out), "model": str(model), "unchanged": True}
         record = from_json(SelectRecord, to_json(summary), where="manifest.json")
@@ -78,11 +80,11 @@ def select(
         if out is None:
             record, _ = _choose(segmenter, found, order, count=count, every=every)
         else:
-            with store.stage_folder(out, stage="select", overwrite=overwrite) as work:
+            with stage_folder(out, stage="select", overwrite=overwrite) as work:
                 record, pictures = _choose(segmenter, found, order, count=count, every=every)
                 _leave(work, record.chosen, pictures, every=every)
                 summary = {k: v for k, v in asdict(record).items() if k not in ("path", "model", "unchanged")}
-                store.write_manifest(work, "select", inputs=inputs, settings=settings, summary=summary)
+                write_manifest(work, "select", inputs=inputs, settings=settings, summary=summary)
         record = replace(record, path=str(out or ""), model=str(model))
     _refuse_failed(record)
     return record
@@ -98,25 +100,14 @@ def _gather(images: str | Path | Sequence[str | Path]) -> list[Picture | Path]:
 def _digest(found: Sequence[Picture | Path]) -> str:
     """Of the names and contents of what is looked at; a file that cannot be read has none, and is told later."""
     named = [(p.name, p.path) if isinstance(p, Picture) else (p.name, p) for p in found]
-    return store.digest_of([[name, _sha256(path)] for name, path in named])
+    return digest_of([[name, _sha256(path)] for name, path in named])
 
 
 def _sha256(path: Path) -> str:
     try:
-        return store.sha256_file(path)
+        return sha256_file(path)
     except OSError:
         return ""
-
-
-def _same(out: Path, wanted: str) -> store.Manifest | None:
-    """The manifest at `out` if it is of the very same choice, and nothing of it is gone."""
-    try:
-        manifest = store.read_manifest(out, "select")
-    except LabelsyncError:
-        return None
-    files = ((out / name, entry.size) for name, entry in manifest.files.items())
-    whole = all(path.is_file() and path.stat().st_size == size for path, size in files)
-    return manifest if whole and manifest.fingerprint == wanted else None
 
 
 def _refuse_failed(record: SelectRecord) -> None:
@@ -219,16 +210,16 @@ def _leave(work: Path, chosen: Sequence[ChosenImage], pictures: Sequence[Picture
     wanted = {p.name for p in pictures}
     for picture in pictures:
         if not picture.metadata:
-            store.write_bytes(work / IMAGES / picture.name, picture.path.read_bytes())
+            write_bytes(work / IMAGES / picture.name, picture.path.read_bytes())
     for video in sorted({p.path for p in pictures if p.metadata}):
         try:
             for frame in frames_of(video, every=every, skip=lambda p: p.name not in wanted):
                 if frame.name in wanted:
-                    store.write_bytes(work / IMAGES / frame.name, frame.data)
+                    write_bytes(work / IMAGES / frame.name, frame.data)
         except BitmapError:  # it breaks off behind the frames that were chosen, as it did before
             continue
     lines = [json.dumps({"place": i, **_listed(c)}, ensure_ascii=False) for i, c in enumerate(chosen, 1)]
-    store.write_text(work / LIST, "".join(line + "\n" for line in lines))
+    write_text(work / LIST, "".join(line + "\n" for line in lines))
 
 
 def _listed(chosen: ChosenImage) -> dict[str, Any]:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labelsync import store
 from labelsync.dataset.load import load
 from labelsync.dataset.published import split_at
 from labelsync.deploy.images import SUFFIXES, find_images, is_video, output_names, safe_path, unique_names
@@ -22,6 +21,7 @@ from labelsync.errors import BitmapError, OptionError
 from labelsync.pixels import video
 from labelsync.release.current import current_images, current_samples
 from labelsync.release.urls import asset_key
+from labelsync.store.files import digest_of, sha256_file
 
 _ON_SEGMENTS = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -101,7 +101,7 @@ def _of_files(files: Sequence[Path]) -> list[Source]:
     images = [(file, name) for file, name in pairs if not is_video(file)]
     found = [_of_video(file, name) for file, name in pairs if is_video(file)]
     if images:
-        digest = store.digest_of([[str(file), _digest(file)] for file, _ in images])
+        digest = digest_of([[str(file), _digest(file)] for file, _ in images])
         items = [Item(str(file), name, partial(_read_file, file)) for file, name in images]
         found.insert(0, Source("images", digest, len(items), lambda: iter(items)))
     return found
@@ -129,7 +129,7 @@ def _of_video(file: Path, name: str) -> Source:
         if problem:
             yield Item(shown, name, partial(_refuse, problem), frame=count)
 
-    return Source(str(file), store.digest_of([str(file), digest]), video.count_frames(file), items, file, name)
+    return Source(str(file), digest_of([str(file), digest]), video.count_frames(file), items, file, name)
 
 
 def frame_name(name: str, index: int) -> str:
@@ -155,7 +155,7 @@ def _read_file(file: Path) -> bytes:
 def _digest(file: Path) -> str:
     """The digest of a file, "" if it cannot be read: that is said later, with its reason."""
     try:
-        return store.sha256_file(file)
+        return sha256_file(file)
     except OSError:
         return ""
 
@@ -174,7 +174,7 @@ def _of_split(dataset: str, split: str, reading: Mapping[str, Any]) -> Source:
             row = rows[index]
             yield Item(row.name, name, partial(bytes, row.image))
 
-    return Source(dataset, store.digest_of([data.digest, part]), len(names), items)
+    return Source(dataset, digest_of([data.digest, part]), len(names), items)
 
 
 def _is_on_segments(item: str) -> bool:
@@ -193,7 +193,7 @@ def _of_segments(dataset: str) -> Source:
     if not samples:
         raise OptionError(f"{dataset} on Segments.ai has no images", hint="add some, or check the name")
     names = unique_names(safe_path(s.name) for s in samples)
-    digest = store.digest_of([dataset, [[s.uuid, asset_key(s.image_url or "")] for s in samples]])
+    digest = digest_of([dataset, [[s.uuid, asset_key(s.image_url or "")] for s in samples]])
 
     def items() -> Iterator[Item]:
         with current_images(dataset, samples) as images:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from labelsync import store
 from labelsync.deploy.journal import RECORD, Entry, Journal, opened, read
 from labelsync.deploy.ordering import reset_priority
 from labelsync.deploy.writing import TRIES, is_free
@@ -14,6 +13,7 @@ from labelsync.errors import AuthError, LabelsyncError, OptionError, SamplesFail
 from labelsync.records.prelabels import PrelabelLedger, PrelabelOutcome, PrelabelRecord, PrelabelRow
 from labelsync.release import transport
 from labelsync.release.labeling import Labeling, LabelState
+from labelsync.store.folder import locked
 
 
 def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: str, dry_run: bool) -> PrelabelRecord:
@@ -39,7 +39,7 @@ def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: st
     for name, value in (("model", model), ("dataset", dataset), ("labelset", labelset)):
         if value and value != head[name]:
             raise OptionError(f"{path} is of {name} {head[name]}, not {value}", hint=f"leave out the {name}")
-    with store.locked(path.parent), Labeling(head["labelset"]) as platform, opened(path) as journal:
+    with locked(path.parent), Labeling(head["labelset"]) as platform, opened(path) as journal:
         if platform.server != head["server"]:
             raise OptionError(f"{path} is of {head['server']}, not {platform.server}", hint="set SEGMENTS_API_URL")
         standing = [e for e in journal.past.entries.values() if e.may_stand]

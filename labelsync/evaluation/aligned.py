@@ -72,5 +72,5 @@ def _require_classes(model: Sequence[str], dataset: Sequence[str], *, align: boo
     )
 
 
-def _shortened(text: str, limit: int = 120) -> str:
-    return text if len(text) <= limit else text[:limit] + " ..."
+def _shortened(text: str) -> str:
+    return text if len(text) <= 120 else text[:120] + " ..."

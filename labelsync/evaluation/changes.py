@@ -10,8 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from labelsync import store
-from labelsync.errors import DatasetError, LabelsyncError
+from labelsync.errors import DatasetError
 from labelsync.evaluation.side import Side
 from labelsync.evaluation.small import Bitmap, prediction_file, small_jpeg, smaller
 from labelsync.evaluation.tally import label_digest
@@ -22,7 +21,9 @@ from labelsync.pixels.overlay import overlay, panel
 from labelsync.pixels.semantic import decode_semantic
 from labelsync.records.release import Row
 from labelsync.records.scores import ImageChange
-from labelsync.store import Manifest
+from labelsync.store.files import write_bytes
+from labelsync.store.folder import already_made, stage_folder
+from labelsync.store.manifest import verify_files, write_manifest
 
 PICTURED = 100
 """Newly failed images, and newly fixed ones, that get a picture."""
@@ -117,14 +118,14 @@ def write_changes(
     files = names[0] | names[1]
     inputs = {"new": new.manifest.digest, "baseline": old.manifest.digest}
     settings = {"fail_below": fail_below, "dataset": rows is not None, "images": sorted(files)}
-    manifest = None if overwrite else _same(out, store.fingerprint("compare", inputs, settings))
-    if manifest is None:
-        with store.stage_folder(out, stage="compare", overwrite=overwrite) as work:
+    manifest = None if overwrite else already_made(out, "compare", inputs=inputs, settings=settings)
+    if manifest is None or verify_files(out, manifest):
+        with stage_folder(out, stage="compare", overwrite=overwrite) as work:
             for listed in changes:
                 for change, found in seen(listed[:PICTURED], new, old, rows):
-                    store.write_bytes(work / files[change.uuid], encode_png(_drawn(change, found, new.labels), level=3))
+                    write_bytes(work / files[change.uuid], encode_png(_drawn(change, found, new.labels), level=3))
             summary = {"newly_failed": len(changes[0]), "newly_fixed": len(changes[1])}
-            manifest = store.write_manifest(work, "compare", inputs=inputs, settings=settings, summary=summary)
+            manifest = write_manifest(work, "compare", inputs=inputs, settings=settings, summary=summary)
     there = manifest.files
     return tuple(
         tuple(replace(c, picture=file if (file := files.get(c.uuid, "")) in there else "") for c in listed)
@@ -171,11 +172,3 @@ def _drawn(change: ImageChange, found: Seen, labels: LabelMap) -> Bitmap:
     legend = [(labels.names[c - 1], labels.classes[c - 1].color) for c in present if c > 0]
     layers = [(title, overlay(image, bitmap, labels.colors)) for title, bitmap in bitmaps]
     return panel([(change.name, image), *layers], legend)
-
-
-def _same(out: Path, wanted: str) -> Manifest | None:
-    try:
-        manifest = store.read_manifest(out, "compare")
-    except LabelsyncError:
-        return None
-    return manifest if manifest.fingerprint == wanted and not store.verify_files(out, manifest) else None

@@ -26,7 +26,7 @@ Measure = Callable[[Row, Bitmap, Any, npt.NDArray[np.float32] | None], T]
 """(row, label, prediction, confidence or None) -> what is kept of an image; runs in threads."""
 
 
-def count(segmenter: Segmenter, rows: Sequence[Row], labels: LabelMap, *, progress: str = "") -> Counts:
+def count(segmenter: Segmenter, rows: Sequence[Row], labels: LabelMap) -> Counts:
     """(K, K + 1) confusion counts of all rows together, made where the model is. Arguments and errors as `measured`."""
     on_device = segmenter.device.type != "cpu"
 
@@ -35,7 +35,7 @@ def count(segmenter: Segmenter, rows: Sequence[Row], labels: LabelMap, *, progre
         return counted(label, prediction, labels.num_labels)
 
     total = zeros(labels.num_labels)
-    for counts in measured(segmenter, rows, labels, counts_of, on_device=on_device, progress=progress):
+    for counts in measured(segmenter, rows, labels, counts_of, on_device=on_device):
         total += counts
     return total
 

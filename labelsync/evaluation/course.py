@@ -11,10 +11,10 @@ from typing import Any
 
 from PIL import Image
 
-from labelsync import store
 from labelsync.errors import DatasetError, LabelsyncError, ModelNotFound
 from labelsync.evaluation.plots import Chart, curves
-from labelsync.store import Manifest
+from labelsync.store.files import sha256_file
+from labelsync.store.manifest import MANIFEST, Manifest, read_manifest
 
 METRICS = "metrics.jsonl"
 PICTURES = "pictures"
@@ -65,7 +65,7 @@ class Course:
 def read_course(folder: Path) -> Course:
     """The run in a folder, finished or not. Raises DatasetError if its metrics cannot be read."""
     try:
-        manifest = store.read_manifest(folder, "train")
+        manifest = read_manifest(folder, "train")
     except LabelsyncError:  # interrupted, or still going on
         manifest = None
     entries = _entries(folder / METRICS)
@@ -84,7 +84,7 @@ def require_run(folder: Path) -> Path:
 
 def course_files(folder: Path) -> list[str]:
     """What of a run its report depends on: names with sizes or digests."""
-    metrics = [store.sha256_file(folder / name) for name in (METRICS, store.MANIFEST) if (folder / name).is_file()]
+    metrics = [sha256_file(folder / name) for name in (METRICS, MANIFEST) if (folder / name).is_file()]
     pictures = sorted((folder / PICTURES).rglob("*.jpg"))
     return metrics + [f"{p.relative_to(folder).as_posix()} {p.stat().st_size}" for p in pictures]
 

@@ -8,10 +8,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.dataset.load import LabeledDataset, load
 from labelsync.dataset.published import split_at
-from labelsync.errors import LabelsyncError, OptionError
+from labelsync.errors import OptionError
 from labelsync.evaluation.aligned import segmenter_for
 from labelsync.evaluation.bootstrap import intervals, require_resamples, resampled
 from labelsync.evaluation.boundary import WIDTH
@@ -31,7 +30,9 @@ from labelsync.model.ways import Ways, read_ways
 from labelsync.records.release import Row
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.text import to_json
-from labelsync.store import Manifest
+from labelsync.store.files import write_text
+from labelsync.store.folder import already_made, stage_folder
+from labelsync.store.manifest import write_manifest
 
 
 def evaluate(
@@ -127,10 +128,10 @@ def evaluate(
     settings = Settings(split, align, *sets, boundary, resamples, meanings, near, ways, limit if left_out else None)
     files = locate(model)
     inputs = {"model": files.digest, "dataset": data.digest}
-    manifest = None if overwrite else _same(path, store.fingerprint("evaluate", inputs, settings.stated))
+    manifest = None if overwrite else already_made(path, "evaluate", inputs=inputs, settings=settings.stated)
     unchanged = manifest is not None
     if manifest is None:
-        with store.stage_folder(path, stage="evaluate", overwrite=overwrite) as work:
+        with stage_folder(path, stage="evaluate", overwrite=overwrite) as work:
             segmenter = segmenter_for(
                 model, data, align=align, renamed=settings.renamed, ways=ways, device=device, batch_size=batch_size
             )
@@ -139,7 +140,7 @@ def evaluate(
             summary |= {"lacking": list(segmenter.lacking), "left_out": left_out, **_seen(ways)}
             _write(work, _about(files, place, data, inputs) | {"split": split} | summary, tally, data.labels)
             write_worst(work / "worst", segmenter, rows, tally, data.labels)
-            manifest = store.write_manifest(
+            manifest = write_manifest(
                 work, "evaluate", inputs=inputs, settings=settings.stated, summary=_short(summary), labels=data.labels
             )
     here: dict[str, Any] = {"path": str(path), "model": str(model), "dataset": str(dataset), "unchanged": unchanged}
@@ -217,17 +218,6 @@ def _tally(
     )
 
 
-def _same(out: Path, wanted: str) -> Manifest | None:
-    """The manifest at `out` if it is of the very same evaluation, and nothing of it is gone."""
-    try:
-        manifest = store.read_manifest(out, "evaluate")
-    except LabelsyncError:
-        return None
-    sizes = {name: entry.size for name, entry in manifest.files.items()}
-    whole = all((out / name).is_file() and (out / name).stat().st_size == size for name, size in sizes.items())
-    return manifest if whole and manifest.fingerprint == wanted else None
-
-
 # -------------------------------------------------------------------- what is written
 
 
@@ -270,10 +260,10 @@ def _about(model: ModelFiles, dataset: str | Path, data: LabeledDataset, inputs:
 
 
 def _write(work: Path, evaluation: dict[str, Any], tally: Tally, labels: LabelMap) -> None:
-    store.write_text(work / EVALUATION, _json(evaluation, indent=2))
+    write_text(work / EVALUATION, _json(evaluation, indent=2))
     columns = list(labels.id2label.values())
     counts = {"rows": columns[1:], "columns": columns, "counts": tally.confusion.tolist()}
-    store.write_text(work / "confusion.json", _json(counts))
+    write_text(work / "confusion.json", _json(counts))
     write_tally(work, tally)
 
 

@@ -11,7 +11,7 @@ from labelsync.evaluation.figures import HEADLINES, PER_CLASS
 from labelsync.evaluation.gates import with_slices
 from labelsync.records.results import EvaluateRecord
 from labelsync.records.text import from_json
-from labelsync.store import Manifest
+from labelsync.store.manifest import Manifest
 
 EVALUATION = "evaluation.json"
 

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from labelsync import store
 from labelsync.evaluation.boundary import boundary_areas
 from labelsync.evaluation.calibration import BINS, calibration
 from labelsync.evaluation.confusion import Counts, confusion
@@ -20,6 +19,7 @@ from labelsync.labels import LabelMap
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.semantic import encode_semantic
 from labelsync.records.release import Row
+from labelsync.store.files import write_bytes
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ def tally_rows(
     images: list[ImageCounts] = []
     for counts, small in measured(segmenter, rows, labels, measure, confidence=True, progress=progress):
         if folder is not None:  # written as it comes: memory must not grow with every image
-            store.write_bytes(prediction_file(folder, len(images)), small)
+            write_bytes(prediction_file(folder, len(images)), small)
         images.append(counts)
     return together(images, number)
 

@@ -8,7 +8,6 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.dataset.source import DatasetFiles, find_dataset
 from labelsync.errors import DatasetError, OptionError, OutputExists
 from labelsync.evaluation import sections
@@ -24,7 +23,8 @@ from labelsync.evaluation.side import Side, read_side
 from labelsync.labels import LabelMap
 from labelsync.records.results import EvaluateRecord, ReportRecord
 from labelsync.records.scores import CompareRecord
-from labelsync.store import Manifest
+from labelsync.store.files import digest_of, sha256_file, write_text
+from labelsync.store.manifest import Manifest, read_manifest
 
 _OPEN = 6  # worst images that are shown at once
 _LISTED = 20  # images that changed sides
@@ -81,12 +81,12 @@ def report(
     if not unchanged:
         if out.exists() and not (overwrite and out.is_file()):
             raise OutputExists(f"{out} exists", hint="choose another --out or pass --overwrite")
-        store.write_text(out, render(_context(made), key=key))
+        write_text(out, render(_context(made), key=key))
     written = ReportRecord(
         path=str(out),
         evaluation=str(evaluation),
         bytes=out.stat().st_size,
-        digest=store.sha256_file(out),
+        digest=sha256_file(out),
         gates=results,
         unchanged=unchanged,
     )
@@ -119,7 +119,7 @@ def _sources(
     export: str | Path | None,
 ) -> Sources:
     side = read_side(evaluation)
-    manifest = store.read_manifest(evaluation, "evaluate")
+    manifest = read_manifest(evaluation, "evaluate")
     compared = None
     if baseline is not None:
         resamples = manifest.settings["resamples"]
@@ -140,12 +140,12 @@ def _sources(
 def _key(made: Sources) -> str:
     """Over all that the page depends on, pictures that may have been thrown away among it."""
     dataset = made.dataset
-    return store.digest_of(
+    return digest_of(
         {
             "evaluation": [made.manifest.digest, made.manifest.created],
             "pictures": [_pictures(side) for side in (made.side, made.baseline) if side],
             "gates": [[gate.gate, gate.value] for gate in made.record.gates],
-            "baseline": store.read_manifest(made.baseline.folder, "evaluate").digest if made.baseline else "",
+            "baseline": read_manifest(made.baseline.folder, "evaluate").digest if made.baseline else "",
             "left out": {what: list(names) for what, names in made.compared.left_out.items()} if made.compared else {},
             "run": course_files(made.run) if made.run else [],
             "dataset": [dataset.name, dataset.manifest.digest, dataset.revision] if dataset else [],

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.errors import DatasetError
 from labelsync.evaluation.figures import Figures
 from labelsync.evaluation.groups import Groups
@@ -14,7 +13,7 @@ from labelsync.evaluation.safety import safety_ratios
 from labelsync.evaluation.tally import COUNTS, Tally, read_tally
 from labelsync.labels import LabelMap
 from labelsync.records.text import from_json
-from labelsync.store import Manifest
+from labelsync.store.manifest import Manifest, read_manifest, verify_files
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,8 +56,8 @@ class Side:
 def read_side(folder: str | Path) -> Side:
     """An evaluation folder. Raises DatasetNotFound, DatasetError: none, or one whose files were edited."""
     folder = Path(folder)
-    manifest = store.read_manifest(folder, "evaluate")
-    changed = [name for name in store.verify_files(folder, manifest) if "/" not in name]  # pictures may be thrown away
+    manifest = read_manifest(folder, "evaluate")
+    changed = [name for name in verify_files(folder, manifest) if "/" not in name]  # pictures may be thrown away
     if changed:
         raise DatasetError(f"{changed[0]} of {folder} was changed since it was written", hint="evaluate again")
     if manifest.labels is None or COUNTS not in manifest.files:

@@ -29,11 +29,11 @@ from zipfile import BadZipFile
 import numpy as np
 import numpy.typing as npt
 
-from labelsync import store
 from labelsync.errors import DatasetError
 from labelsync.evaluation.calibration import calibration_error
 from labelsync.evaluation.confusion import Counts
 from labelsync.evaluation.scores import score_arrays
+from labelsync.store.files import write_bytes, write_text
 
 IMAGES = "images.jsonl"
 COUNTS = "counts.npz"
@@ -185,10 +185,10 @@ def write_tally(folder: Path, tally: Tally) -> None:
         )
     ]
     text = "".join(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n" for line in lines)
-    store.write_text(folder / IMAGES, text)
+    write_text(folder / IMAGES, text)
     buffer = io.BytesIO()
     np.savez_compressed(buffer, allow_pickle=False, **tally.arrays)
-    store.write_bytes(folder / COUNTS, buffer.getvalue())
+    write_bytes(folder / COUNTS, buffer.getvalue())
 
 
 def read_tally(folder: Path, num_labels: int) -> Tally:

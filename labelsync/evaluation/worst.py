@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from labelsync import store
 from labelsync.evaluation.small import Bitmap, small_jpeg, smaller
 from labelsync.evaluation.tally import Tally
 from labelsync.labels import LabelMap
@@ -23,6 +22,7 @@ from labelsync.pixels.image import decode_image, encode_png
 from labelsync.pixels.overlay import RGB, overlay, panel
 from labelsync.pixels.semantic import decode_semantic, encode_semantic
 from labelsync.records.release import Row
+from labelsync.store.files import write_bytes
 
 if TYPE_CHECKING:  # `compare` names pictures too, and needs no torch
     from labelsync.model.segmenter import Segmenter
@@ -65,7 +65,7 @@ def write_worst(folder: Path, segmenter: "Segmenter", rows: Sequence[Row], tally
         if i in pictures:
             title = f"prediction, mean IoU {tally.mean_iou[i]:.3f}"
             picture = _side_by_side((rows[i].name, "label", title), image, label, prediction, labels)
-            store.write_bytes(folder / pictures[i], encode_png(picture, level=3))
+            write_bytes(folder / pictures[i], encode_png(picture, level=3))
 
 
 def read_parts(folder: Path, tally: Tally) -> dict[int, Parts]:
@@ -103,7 +103,7 @@ def _side_by_side(titles: tuple[str, str, str], image: RGB, label: Bitmap, predi
 def _write_parts(stem: Path, image: RGB, label: Bitmap, prediction: Bitmap) -> None:
     bitmaps = (encode_semantic(smaller(bitmap)) for bitmap in (label, prediction))
     for end, data in zip(_ENDS, (small_jpeg(image), *bitmaps), strict=True):
-        store.write_bytes(stem.with_name(stem.name + end), data)
+        write_bytes(stem.with_name(stem.name + end), data)
 
 
 def file_name(name: str) -> str:

@@ -44,12 +44,11 @@ os.environ.setdefault("HF_XET_CLIENT_RETRY_MAX_ATTEMPTS", "3")
 
 
 class HubRepo:
-    """A dataset or model repo, read and written over HTTP.
+    """A dataset or model repo, read and written over HTTP at HF_ENDPOINT, else huggingface.co.
 
     Args:
         repo_id: "owner/name".
         kind: "dataset" or "model".
-        endpoint: url of the Hub; default HF_ENDPOINT, else huggingface.co.
         anonymous: go on without a token, as reading a public repo can.
 
     Raises:
@@ -57,10 +56,10 @@ class HubRepo:
         AuthError: nobody is logged in.
     """
 
-    def __init__(self, repo_id: str, kind: str, *, endpoint: str | None = None, anonymous: bool = False) -> None:
+    def __init__(self, repo_id: str, kind: str, *, anonymous: bool = False) -> None:
         _require_repo_id(repo_id)
         self.repo_id, self.kind = repo_id, kind
-        self._api = HfApi(endpoint=endpoint or os.environ.get("HF_ENDPOINT"), library_name="labelsync")
+        self._api = HfApi(endpoint=os.environ.get("HF_ENDPOINT"), library_name="labelsync")
         self.endpoint: str = self._api.endpoint
         with self._refusing():
             if not anonymous and not get_token():

@@ -11,7 +11,8 @@ from labelsync.hub.plan import LocalFile, RemoteFile, make_plan
 from labelsync.hub.readme import addressed, merged, with_license
 from labelsync.hub.scores import read_scores, with_scores
 from labelsync.records.text import from_json
-from labelsync.store import MANIFEST, Manifest, read_manifest, sha256, sha256_file, verify_files
+from labelsync.store.files import sha256, sha256_file
+from labelsync.store.manifest import MANIFEST, Manifest, read_manifest, verify_files
 
 README = "README.md"
 KINDS = {"convert": "dataset", "train": "model"}

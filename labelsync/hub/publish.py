@@ -19,7 +19,7 @@ from labelsync.hub.publication import README, Publication, Snapshot, manifest_of
 from labelsync.hub.refusals import HeadMoved
 from labelsync.hub.requests import PullRequest
 from labelsync.records.results import Fate
-from labelsync.store import MANIFEST
+from labelsync.store.manifest import MANIFEST
 
 BACKOFF = (1.0, 2.0, 4.0, 8.0, 8.0)  # seconds before the second to the sixth try
 COMMIT_FILES = 100  # the Hub advises no more files per commit

@@ -21,7 +21,7 @@ from labelsync.hub.client import HubRepo
 from labelsync.hub.plan import RemoteFile
 from labelsync.pixels.image import decode_image
 from labelsync.pixels.semantic import decode_semantic
-from labelsync.store import Manifest
+from labelsync.store.manifest import Manifest
 
 AT_ONCE = 8  # files opened at the same time
 _LONGEST_HEADER = 100_000_000  # bytes; what the safetensors library allows

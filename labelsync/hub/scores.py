@@ -11,7 +11,8 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 from labelsync.dataset.card import cell, code
 from labelsync.errors import DatasetError, ModelError
 from labelsync.hub.readme import with_metadata
-from labelsync.store import Manifest, read_manifest, sha256
+from labelsync.store.files import sha256
+from labelsync.store.manifest import Manifest, read_manifest
 
 EVALUATION = "evaluation.json"
 

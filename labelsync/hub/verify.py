@@ -10,7 +10,8 @@ from labelsync.hub.publication import KINDS, README, manifest_of
 from labelsync.hub.readback import read_back
 from labelsync.hub.refusals import RepoMissing
 from labelsync.records.results import VerifyRecord
-from labelsync.store import MANIFEST, Manifest, sha256
+from labelsync.store.files import sha256
+from labelsync.store.manifest import MANIFEST, Manifest
 
 _NAME = re.compile(r"(?P<repo>[^@\s]+)(?:@(?P<revision>\S+))?")
 

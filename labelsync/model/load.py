@@ -8,7 +8,7 @@ import json
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
@@ -16,47 +16,15 @@ from transformers import AutoConfig, AutoModelForSemanticSegmentation, Pretraine
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEMANTIC_SEGMENTATION_MAPPING_NAMES
 from transformers.utils import logging as transformers_logging
 
-from labelsync import store
-from labelsync.errors import LabelsyncError, ModelError, OptionError, TaxonomyError
+from labelsync.errors import ModelError, TaxonomyError, first_line
 from labelsync.labels import MAX_UINT8_CLASSES, UNLABELED, LabelMap, from_id2label
 from labelsync.model import head
+from labelsync.model.loaded import LoadedModel, pick_device
+from labelsync.model.onnx import load_onnx
 from labelsync.model.preprocess import Preprocessing, read_preprocessing, swap_color_channels, write_preprocessing
 from labelsync.model.source import ModelFiles, locate
-
-_NO_KEYS: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedModel:
-    """A model and everything needed to use it.
-
-    Attributes:
-        model: float32, in eval mode; its outputs are `(N, len(names), h, w)` logits. Of an .onnx file, an `OnnxModel`.
-        labels: the classes, in disk ids.
-        names: one name per output. Where they are not `labels.names`, outputs are aligned by name.
-        size_hw: (height, width) that images are resized to.
-        mean, std: per RGB channel, of values in 0..1.
-        source: what it was loaded from, as given.
-        digest: of the run folder it came from, or of its files.
-        head: what became of the class head: "kept", "fresh" or "7 of 12 classes carried over".
-        revision: the commit on the Hub that it was loaded from; "" for a folder.
-    """
-
-    model: PreTrainedModel = field(repr=False)
-    labels: LabelMap = field(repr=False)
-    names: tuple[str, ...]
-    size_hw: tuple[int, int]
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-    source: str
-    digest: str
-    head: str = "kept"
-    revision: str = ""
-
-    @property
-    def preprocessing(self) -> Preprocessing:
-        """Size, mean and std as one record."""
-        return Preprocessing(self.size_hw, self.mean, self.std)
+from labelsync.store.files import write_text
+from labelsync.store.manifest import MANIFEST, read_manifest
 
 
 def load_model(source: str | Path, *, device: str | None = None) -> LoadedModel:
@@ -73,8 +41,6 @@ def load_model(source: str | Path, *, device: str | None = None) -> LoadedModel:
     """
     files = locate(source)
     if files.file is not None:
-        from labelsync.model.onnx import load_onnx  # it makes a LoadedModel too
-
         return load_onnx(files, device=device)
     config = _config(files)
     model, absent = _read(files, config)
@@ -117,7 +83,7 @@ def new_model(source: str | Path, labels: LabelMap, *, image_size: tuple[int, in
     try:
         model = head.fresh(head.with_classes(config, labels), seed=seed)
     except Exception as e:  # noqa: BLE001 - a config that does not fit its architecture fails in any way
-        raise ModelError(f"{source} has a config.json that builds no model ({_line(e)})") from None
+        raise ModelError(f"{source} has a config.json that builds no model ({first_line(e)})") from None
     note = "fresh"
     preprocessing = read_preprocessing(files.folder, config)
     if files.weights:
@@ -149,7 +115,7 @@ def save_model(loaded: LoadedModel, folder: Path) -> None:
         loaded.model.save_pretrained(folder)
     reduce = loaded.names == loaded.labels.names and loaded.labels.num_labels <= MAX_UINT8_CLASSES
     write_preprocessing(folder, loaded.preprocessing, do_reduce_labels=reduce)
-    store.write_text(folder / "id2label.json", loaded.labels.id2label_json())
+    write_text(folder / "id2label.json", loaded.labels.id2label_json())
 
 
 def read_weights(folder: Path) -> PreTrainedModel:
@@ -163,19 +129,6 @@ def read_weights(folder: Path) -> PreTrainedModel:
     if absent:
         raise ModelError(f"{folder} lacks {len(absent)} of the model's weights ({min(absent)})")
     return model
-
-
-def pick_device(device: str | None) -> torch.device:
-    """The named device, or the GPU if there is one. Raises OptionError for a device that is not there."""
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(1, device=chosen)
-    # What torch raises, in turn: no device of that name, built without CUDA, a device it has no kernels for ("meta").
-    except (RuntimeError, AssertionError, NotImplementedError) as e:
-        raise OptionError(f"device {device!r} cannot be used ({_line(e)})", hint="try --device cpu") from None
-    return chosen
 
 
 @contextmanager
@@ -212,7 +165,7 @@ def _config(files: ModelFiles) -> PretrainedConfig:
         with quiet():
             config: PretrainedConfig = AutoConfig.from_pretrained(files.folder, trust_remote_code=False)
     except Exception as e:  # noqa: BLE001 - a broken config fails in any way
-        raise ModelError(f"{files.source} has a config.json that transformers cannot read ({_line(e)})") from None
+        raise ModelError(f"{files.source} has a config.json that transformers cannot read ({first_line(e)})") from None
     return config
 
 
@@ -234,7 +187,7 @@ def _read(files: ModelFiles, config: PretrainedConfig) -> tuple[PreTrainedModel,
             )
     except Exception as e:  # noqa: BLE001 - torch, safetensors and pickle fail in any way over a broken file
         raise ModelError(
-            f"the weights of {files.source} cannot be read ({_line(e)})", hint="copy or download them again"
+            f"the weights of {files.source} cannot be read ({first_line(e)})", hint="copy or download them again"
         ) from None
     mismatched = {key for key, *_ in info["mismatched_keys"]}
     absent = frozenset(info["missing_keys"]) | mismatched
@@ -272,17 +225,11 @@ def _names(config: PretrainedConfig) -> tuple[str, ...]:
 
 def _labels(files: ModelFiles, names: tuple[str, ...]) -> LabelMap:
     """The pinned map of a run folder; without one, the outputs that are not called "unlabeled"."""
-    if (files.folder / store.MANIFEST).is_file():
-        labels = store.read_manifest(files.folder).labels
+    if (files.folder / MANIFEST).is_file():
+        labels = read_manifest(files.folder).labels
         if labels is not None and labels.names == names:
             return labels
     try:
         return from_id2label(dict(enumerate(n for n in names if n.lower() != UNLABELED)), keep_zero=True)
     except TaxonomyError as e:
         raise ModelError(f"the class names of {files.source} cannot be used: {e.message}", hint=e.hint) from None
-
-
-def _line(error: BaseException) -> str:
-    """The first line of a vendor's error."""
-    text = error.message if isinstance(error, LabelsyncError) else str(error)
-    return (text.strip() or type(error).__name__).splitlines()[0][:200]

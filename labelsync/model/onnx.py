@@ -23,9 +23,9 @@ import numpy.typing as npt
 import torch
 from transformers import PreTrainedModel
 
-from labelsync.errors import LabelsyncError, ModelError, OptionError
+from labelsync.errors import LabelsyncError, ModelError, OptionError, first_line
 from labelsync.labels import UNLABELED, LabelMap
-from labelsync.model.load import LoadedModel, pick_device
+from labelsync.model.loaded import LoadedModel, pick_device
 from labelsync.model.preprocess import RGB
 from labelsync.model.source import ModelFiles
 from labelsync.records.text import from_json, to_json
@@ -203,12 +203,6 @@ def load_onnx(files: ModelFiles, *, device: str | None) -> LoadedModel:
         source=files.source,
         digest=files.digest,
     )
-
-
-def first_line(error: BaseException) -> str:
-    """The first line of a vendor's error, without terminal colours."""
-    lines = [line for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
-    return "".join(c for c in lines[0] if c.isprintable())[:200]
 
 
 def _session(files: ModelFiles, device: torch.device, *, asked: bool) -> Any:

@@ -11,7 +11,7 @@ import torch
 from torchvision.transforms.v2 import functional
 from transformers import AutoImageProcessor, PretrainedConfig, PreTrainedModel, SegformerImageProcessor
 
-from labelsync.errors import ModelError
+from labelsync.errors import ModelError, first_line
 
 RGB = tuple[float, float, float]
 
@@ -79,8 +79,9 @@ def read_preprocessing(folder: Path, config: PretrainedConfig) -> Preprocessing:
     try:
         processor = AutoImageProcessor.from_pretrained(folder, trust_remote_code=False)
     except Exception as e:  # noqa: BLE001 - a broken file fails in any way
-        reason = (str(e).strip() or type(e).__name__).splitlines()[0]
-        raise ModelError(f"{folder}/preprocessor_config.json cannot be read ({reason})", hint="copy it again") from None
+        raise ModelError(
+            f"{folder}/preprocessor_config.json cannot be read ({first_line(e)})", hint="copy it again"
+        ) from None
     scale = 255 * (processor.rescale_factor if processor.do_rescale else 1.0)
     mean, std = (processor.image_mean, processor.image_std) if processor.do_normalize else ((0.0,) * 3, (1.0,) * 3)
     return Preprocessing(

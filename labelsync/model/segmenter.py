@@ -14,7 +14,8 @@ from PIL import Image
 from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.labels import LabelMap
 from labelsync.model.encoder import embeddings_of
-from labelsync.model.load import LoadedModel, load_model, pick_device
+from labelsync.model.load import load_model
+from labelsync.model.loaded import LoadedModel, pick_device
 from labelsync.model.memory import is_out_of_memory
 from labelsync.model.onnx import OnnxModel
 from labelsync.model.precision import DTYPES, pick_precision

@@ -9,12 +9,13 @@ from typing import Any
 
 from tqdm import tqdm
 
-from labelsync import store
 from labelsync.errors import AuthError, LabelsyncError, ModelNotFound, ServiceError
+from labelsync.store.files import digest_of, sha256_file
+from labelsync.store.manifest import MANIFEST, read_manifest
 
 _HUB_ID = re.compile(r"^(?P<repo>[\w.-]+/[\w.-]+)(?:@(?P<revision>.+))?$")
 
-_SETTINGS = ("config.json", "preprocessor_config.json", "id2label.json", store.MANIFEST)
+_SETTINGS = ("config.json", "preprocessor_config.json", "id2label.json", MANIFEST)
 _SAFETENSORS = ("model.safetensors", "model.safetensors.index.json", "model-*-of-*.safetensors")
 # Only where a repo has no safetensors, as the original nvidia/mit-b0; read by torch's weights_only loader, which
 # builds tensors and runs no code of the file.
@@ -47,14 +48,14 @@ class ModelFiles:
     def digest(self) -> str:
         """The manifest's digest where it describes these very files, else one over config, processor and weights."""
         if self.file is not None:
-            return store.sha256_file(self.file)
+            return sha256_file(self.file)
         names = [self.folder / n for n in ("config.json", "preprocessor_config.json")]
-        files = {p.name: store.sha256_file(p) for p in [*names, *self.weights] if p.is_file()}
-        if (self.folder / store.MANIFEST).is_file():
-            manifest = store.read_manifest(self.folder)
+        files = {p.name: sha256_file(p) for p in [*names, *self.weights] if p.is_file()}
+        if (self.folder / MANIFEST).is_file():
+            manifest = read_manifest(self.folder)
             if all(n in manifest.files and manifest.files[n].sha256 == d for n, d in files.items()):
                 return manifest.digest
-        return store.digest_of(files)
+        return digest_of(files)
 
 
 def locate(source: str | Path) -> ModelFiles:

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.errors import GateFailed, ModelNotFound, OutputExists
 from labelsync.model.source import locate
 from labelsync.pipeline.rounds import PRODUCTION_TAG, Round, production_history, same_as_before
@@ -16,6 +15,8 @@ from labelsync.records.results import EvaluateRecord
 from labelsync.records.rounds import StageRun
 from labelsync.records.scores import CompareRecord
 from labelsync.records.text import to_json
+from labelsync.store.files import digest_of, sha256_file, write_text
+from labelsync.store.manifest import MANIFEST, read_manifest
 
 COMPARISON = "comparison.json"
 
@@ -23,11 +24,11 @@ COMPARISON = "comparison.json"
 def evaluate_model(round: Round) -> StageRun:
     """The stage `evaluate`."""
     out, given = round.folder / "evaluation", round.config.evaluate
-    digests = [store.read_manifest(round.folder / f, s).digest for f, s in (("model", "train"), ("dataset", "convert"))]
+    digests = [read_manifest(round.folder / f, s).digest for f, s in (("model", "train"), ("dataset", "convert"))]
     ways = {"flip": given.flip, "scales": list(given.scales), "window": given.window}
     plain = {"flip": False, "scales": [1.0], "window": None}
     stated = [] if ways == plain else [ways]  # a round of before is still the same
-    key = store.digest_of([*digests, given.split, list(given.by), _groups_digest(round), *stated])
+    key = digest_of([*digests, given.split, list(given.by), _groups_digest(round), *stated])
     if same := same_as_before(round, "evaluate", key, out, "evaluate"):
         return same
     record = _evaluated(round, round.folder / "model", out, overwrite=True)
@@ -60,7 +61,7 @@ def compare_with_last(round: Round) -> StageRun:
         failed = tuple(e.details)
         assert isinstance(e.record, CompareRecord)  # noqa: S101 - what `compare` raises with
         record = e.record
-    store.write_text(round.folder / COMPARISON, to_json(record) + "\n")
+    write_text(round.folder / COMPARISON, to_json(record) + "\n")
     note = _note(record, last.name, failed)
     run = StageRun("compare", "done", note, key=key, path=COMPARISON, figures=_figures(record))
     round.keep(run, baseline_mean_iou=record.figures["mean_iou"].baseline, failed_gates=failed)
@@ -88,7 +89,7 @@ def _last_model(round: Round) -> _Last | None:
     history = [name for name in production_history(round.config) if name != round.record.name]
     rounds = {record.name: Path(record.path) / "model" for record in round.earlier}
     for name in [*reversed(history), *reversed(rounds)]:
-        if name in rounds and (rounds[name] / store.MANIFEST).is_file():
+        if name in rounds and (rounds[name] / MANIFEST).is_file():
             return _Last(name, rounds[name])
     repo = round.config.hub.model
     if repo is None or round.earlier:
@@ -107,16 +108,16 @@ def _in_production(repo: str) -> str:
 
 def _key(round: Round, last: _Last) -> str:
     """Over all that a comparison is made of."""
-    evaluation = store.read_manifest(round.folder / "evaluation", "evaluate").digest
+    evaluation = read_manifest(round.folder / "evaluation", "evaluate").digest
     source = last.source
-    model = store.read_manifest(source, "train").digest if isinstance(source, Path) else source
-    return store.digest_of([evaluation, model, list(round.config.gates.require)])
+    model = read_manifest(source, "train").digest if isinstance(source, Path) else source
+    return digest_of([evaluation, model, list(round.config.gates.require)])
 
 
 def _renamed(round: Round, last: _Last) -> tuple[str, ...]:
     """Classes that were renamed since that model was trained: a pinned map keeps the place of each class."""
-    then = store.read_manifest(locate(last.source).folder, "train").labels
-    now = store.read_manifest(round.folder / "dataset", "convert").labels
+    then = read_manifest(locate(last.source).folder, "train").labels
+    now = read_manifest(round.folder / "dataset", "convert").labels
     assert then is not None  # noqa: S101 - both stages have one
     assert now is not None  # noqa: S101
     return tuple(f"{a}={b}" for a, b in zip(then.names, now.names, strict=False) if a != b)
@@ -151,7 +152,7 @@ def _evaluated(
 
 def _groups_digest(round: Round) -> str:
     groups = round.config.evaluate.groups
-    return "" if groups is None else store.sha256_file(Path(round.config.located(groups)))
+    return "" if groups is None else sha256_file(Path(round.config.located(groups)))
 
 
 # -------------------------------------------------------------------- what came of it
@@ -161,7 +162,7 @@ def _without_baseline(round: Round) -> StageRun:
     """Only the gates on the new model itself; those on a difference say nothing yet."""
     plain = [gate for gate in round.config.gates.require if not gate.strip().startswith(("delta.", "baseline."))]
     out = round.folder / "evaluation"
-    key = store.digest_of([store.read_manifest(out, "evaluate").digest, plain])
+    key = digest_of([read_manifest(out, "evaluate").digest, plain])
     if same := same_as_before(round, "compare", key, out, "evaluate"):
         return same
     failed: tuple[str, ...] = ()

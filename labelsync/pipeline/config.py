@@ -9,9 +9,9 @@ from typing import Any
 
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from labelsync import store
-from labelsync.errors import OptionError, OutputExists
+from labelsync.errors import OptionError, OutputExists, first_line
 from labelsync.records.rounds import InitRecord
+from labelsync.store.files import write_text
 
 NAME = "labelsync.toml"
 RELEASE = "{release}"  # in a file's name: what --release says
@@ -155,7 +155,7 @@ def read_config(path: str | Path) -> Config:
     except FileNotFoundError:
         raise OptionError(f"no {path}", hint="write one with `labelsync init`, or name it") from None
     except (OSError, ValueError) as e:
-        raise OptionError(f"{path} cannot be read: {str(e).splitlines()[0]}", hint="mend that line") from None
+        raise OptionError(f"{path} cannot be read: {first_line(e)}", hint="mend that line") from None
     if "path" in data:
         raise OptionError(f"{path}: there is no section 'path'", hint=f"sections: {', '.join(_keys(Config))}")
     try:
@@ -184,7 +184,7 @@ def init(*, out: str | Path = Path(NAME), dataset: str = "acme/sidewalk", overwr
     if out.exists() and not overwrite:
         raise OutputExists(f"{out} exists", hint="edit it, or pass --overwrite")
     text = (resources.files("labelsync.pipeline") / "templates" / NAME).read_text()
-    store.write_text(out, text.format(dataset=dataset))
+    write_text(out, text.format(dataset=dataset))
     return InitRecord(path=str(out), dataset=dataset)
 
 

@@ -10,11 +10,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from labelsync import store
 from labelsync.errors import OutputExists
 from labelsync.records.results import DemoRecord
 from labelsync.records.text import to_json
 from labelsync.sidewalk.scenes import draw_release, flaws
+from labelsync.store.files import write_text
+from labelsync.store.folder import is_vacant, locked
 
 SCENES = 120
 FRACTIONS = (0.75, 0.1, 0.15)  # sixteen test images: with fewer, one odd scene decides the scores
@@ -56,11 +57,11 @@ def demo(*, out: str | Path = Path("labelsync-demo"), seed: int = 0, overwrite: 
         OutputLocked: another demo is running there.
     """
     out = Path(out)
-    with store.locked(out.resolve()):
+    with locked(out.resolve()):
         _clear(out, overwrite=overwrite)
-        store.write_text(out / RECORD, json.dumps({"seed": seed}) + "\n")
+        write_text(out / RECORD, json.dumps({"seed": seed}) + "\n")
         record = _run(out, seed=seed)
-        store.write_text(out / RECORD, to_json(record) + "\n")
+        write_text(out / RECORD, to_json(record) + "\n")
     return record
 
 
@@ -69,7 +70,7 @@ def _run(out: Path, *, seed: int) -> DemoRecord:
     clock = _Clock()
     with clock.stage("draw"):
         drawn = draw_release(out / "scenes", scenes=SCENES, seed=seed)
-        store.write_text(out / "start" / "config.json", json.dumps(MODEL, indent=2) + "\n")
+        write_text(out / "start" / "config.json", json.dumps(MODEL, indent=2) + "\n")
     with clock.stage("pull"):
         from labelsync.release.pull import pull
 
@@ -138,7 +139,7 @@ def _test_images(release: Path, dataset: Path) -> tuple[str, ...]:
 
 def _clear(out: Path, *, overwrite: bool) -> None:
     """Make room for a new demo. Raises OutputExists before anything is deleted that is not an earlier one."""
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_vacant(out):
         return
     if not overwrite:
         raise OutputExists(f"{out} exists", hint="choose another --out or pass --overwrite")

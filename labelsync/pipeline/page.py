@@ -4,9 +4,9 @@ import contextlib
 from functools import partial
 from pathlib import Path
 
-from labelsync import store
 from labelsync.errors import GateFailed, OutputExists
 from labelsync.pipeline.rounds import Round
+from labelsync.store.manifest import MANIFEST, read_manifest
 
 PAGE = "report.html"
 
@@ -39,7 +39,7 @@ def write_page(round: Round) -> None:
 
 def _is_compared(round: Round, folder: Path) -> bool:
     """Whether there is a baseline, and not the model itself: what is in production may be of this very round."""
-    if round.record.baseline_mean_iou is None or not (folder / "baseline" / store.MANIFEST).is_file():
+    if round.record.baseline_mean_iou is None or not (folder / "baseline" / MANIFEST).is_file():
         return False
-    models = [store.read_manifest(folder / name, "evaluate").inputs["model"] for name in ("baseline", "evaluation")]
+    models = [read_manifest(folder / name, "evaluate").inputs["model"] for name in ("baseline", "evaluation")]
     return models[0] != models[1]

@@ -6,7 +6,6 @@ rounds/production.json, which also remembers what was there before.
 
 from pathlib import Path
 
-from labelsync import store
 from labelsync.errors import ModelNotFound, OptionError
 from labelsync.pipeline.config import NAME, Config, read_config
 from labelsync.pipeline.rounds import (
@@ -18,6 +17,8 @@ from labelsync.pipeline.rounds import (
     write_round,
 )
 from labelsync.records.rounds import ProductionRecord, RoundRecord
+from labelsync.store.folder import locked
+from labelsync.store.manifest import MANIFEST
 
 
 def promote(config: str | Path = Path(NAME), *, release: str | None = None) -> ProductionRecord:
@@ -33,7 +34,7 @@ def promote(config: str | Path = Path(NAME), *, release: str | None = None) -> P
         AuthError, ServiceError, PublishError: the Hub refuses.
     """
     read = read_config(config)
-    with store.locked(rounds_folder(read)):
+    with locked(rounds_folder(read)):
         return put_into_production(read, _chosen(read, release))
 
 
@@ -48,7 +49,7 @@ def rollback(config: str | Path = Path(NAME)) -> ProductionRecord:
         ModelNotFound, AuthError, ServiceError, PublishError: as `promote`.
     """
     read = read_config(config)
-    with store.locked(rounds_folder(read)):
+    with locked(rounds_folder(read)):
         history = production_history(read)
         if len(history) < 2:
             now = f"{history[0]} is the first" if history else "no model was ever in production"
@@ -98,7 +99,7 @@ def _chosen(config: Config, release: str | None) -> RoundRecord:
     if release is not None:
         return _named(config, release)
     for record in reversed(read_rounds(config)):
-        if (Path(record.path) / "model" / store.MANIFEST).is_file():
+        if (Path(record.path) / "model" / MANIFEST).is_file():
             return record
     raise ModelNotFound(f"no round in {rounds_folder(config)} has a model", hint="run labelsync run")
 
@@ -107,6 +108,6 @@ def _named(config: Config, name: str) -> RoundRecord:
     rounds = {record.name: record for record in read_rounds(config)}
     if name not in rounds:
         raise OptionError(f"there is no round {name!r}", hint=f"rounds: {', '.join(rounds) or 'none'}")
-    if not (Path(rounds[name].path) / "model" / store.MANIFEST).is_file():
+    if not (Path(rounds[name].path) / "model" / MANIFEST).is_file():
         raise ModelNotFound(f"round {name} has no model", hint=f"run labelsync run --release {name}")
     return rounds[name]

@@ -21,11 +21,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.errors import DatasetError, LabelsyncError
 from labelsync.pipeline.config import Config
 from labelsync.records.rounds import RoundRecord, StageRun
 from labelsync.records.text import from_json, to_json
+from labelsync.store.files import digest_of, write_text
+from labelsync.store.manifest import read_manifest, verify_files
 
 ROUNDS = "rounds"
 ROUND = "round.json"
@@ -84,7 +85,7 @@ def rounds_folder(config: Config) -> Path:
 
 def write_round(record: RoundRecord) -> None:
     """Write round.json."""
-    store.write_text(Path(record.path) / ROUND, to_json(record) + "\n")
+    write_text(Path(record.path) / ROUND, to_json(record) + "\n")
 
 
 def read_rounds(config: Config) -> tuple[RoundRecord, ...]:
@@ -114,7 +115,7 @@ def round_name(releases: dict[str, str], *, taken: Sequence[RoundRecord] | None 
     if not name or name == PRODUCTION_TAG:
         raise DatasetError(f"release {names[0]!r} gives a round no name", hint="give the release another name")
     if any(record.name == name and record.releases != releases for record in taken or ()):
-        name = f"{name[:71]}-{store.digest_of(releases)[:8]}"
+        name = f"{name[:71]}-{digest_of(releases)[:8]}"
     return name
 
 
@@ -124,10 +125,10 @@ def same_as_before(round: Round, stage: str, key: str, out: Path, verb: str) -> 
     if last is None or last.key != key or stage in round.forced:
         return None
     try:
-        manifest = store.read_manifest(out, verb)
+        manifest = read_manifest(out, verb)
     except LabelsyncError:
         return None
-    if store.verify_files(out, manifest):
+    if verify_files(out, manifest):
         return None
     return replace(last, outcome="unchanged", seconds=0.0)
 
@@ -149,4 +150,4 @@ def production_history(config: Config) -> tuple[str, ...]:
 
 def write_production(config: Config, names: tuple[str, ...]) -> None:
     """Write production.json."""
-    store.write_text(rounds_folder(config) / PRODUCTION, json.dumps({"rounds": list(names)}, indent=2) + "\n")
+    write_text(rounds_folder(config) / PRODUCTION, json.dumps({"rounds": list(names)}, indent=2) + "\n")

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from labelsync import store
 from labelsync.errors import GateFailed, LabelsyncError, OptionError, OutputLocked
 from labelsync.pipeline.config import NAME, Config, read_config
 from labelsync.pipeline.page import write_page
@@ -18,6 +17,7 @@ from labelsync.pipeline.sources import find_sources
 from labelsync.pipeline.stages import STAGES
 from labelsync.pipeline.summary import write_summary
 from labelsync.records.rounds import RoundRecord, StageRun
+from labelsync.store.folder import locked
 
 
 def run(
@@ -95,7 +95,7 @@ def _chosen(from_: str | None, until: str | None, force: Sequence[str]) -> list[
 @contextmanager
 def _alone(config: Config) -> Iterator[None]:
     try:
-        with store.locked(rounds_folder(config)):
+        with locked(rounds_folder(config)):
             yield
     except OutputLocked:
         raise OutputLocked(f"another labelsync run is at work on {config.path}", hint="wait for it to end") from None

@@ -9,7 +9,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.errors import DatasetNotFound, GateFailed, OutputExists
 from labelsync.pipeline.baseline import compare_with_last, evaluate_model, score
 from labelsync.pipeline.production import put_into_production
@@ -19,6 +18,9 @@ from labelsync.records.changes import DiffRecord
 from labelsync.records.findings import CheckRecord
 from labelsync.records.rounds import StageRun
 from labelsync.records.text import to_json
+from labelsync.store.files import digest_of, write_text
+from labelsync.store.folder import is_vacant
+from labelsync.store.manifest import MANIFEST, read_manifest
 
 Stage = Callable[[Round], StageRun]
 
@@ -57,17 +59,17 @@ def _diff(round: Round) -> StageRun:
     from labelsync.release.diff import diff
 
     old = {name: Round(round.config, before, ()).releases[i] for i, name in enumerate(before.releases)}
-    key = _releases_key(round, [store.read_manifest(f, "pull").digest for f in old.values() if f.is_dir()])
+    key = _releases_key(round, [read_manifest(f, "pull").digest for f in old.values() if f.is_dir()])
     if same := _kept(round, "diff", key):
         return same
     notes, changed = [], 0
     for i, (name, folder) in enumerate(zip(round.record.releases, round.releases, strict=True)):
-        if name not in old or not (old[name] / store.MANIFEST).is_file():
+        if name not in old or not (old[name] / MANIFEST).is_file():
             notes.append(f"{name}: not in round {before.name}")
             continue
         config = round.config
         record = diff(old[name], folder, status=config.convert.status, allow_failed=config.convert.allow_failed)
-        store.write_text(round.folder / ("diff.json" if i == 0 else f"diff-{i + 1}.json"), to_json(record) + "\n")
+        write_text(round.folder / ("diff.json" if i == 0 else f"diff-{i + 1}.json"), to_json(record) + "\n")
         changed += sum(n for what, n in record.totals.items() if what != "unchanged")
         notes.append(_diff_note(record))
     return StageRun("diff", "done", "; ".join(notes), key=key, path="diff.json", figures={"changed": changed})
@@ -91,7 +93,7 @@ def _check(round: Round) -> StageRun:
 
 
 def _releases_key(round: Round, settings: list[Any]) -> str:
-    return store.digest_of([[store.read_manifest(f, "pull").digest for f in round.releases], settings])
+    return digest_of([[read_manifest(f, "pull").digest for f in round.releases], settings])
 
 
 def _kept(round: Round, stage: str, key: str) -> StageRun | None:
@@ -110,9 +112,9 @@ def _checked(round: Round, folder: Path, name: str) -> CheckRecord:
     try:
         record = check(folder, strict=given.strict, ignore=given.ignore, status=round.config.convert.status)
     except GateFailed as e:
-        store.write_text(round.folder / name, to_json(e.record) + "\n")
+        write_text(round.folder / name, to_json(e.record) + "\n")
         raise GateFailed(e.message, hint=f"see {round.folder / name}", details=e.details, record=round.record) from None
-    store.write_text(round.folder / name, to_json(record) + "\n")
+    write_text(round.folder / name, to_json(record) + "\n")
     return record
 
 
@@ -154,7 +156,7 @@ def _previous_dataset(round: Round) -> str | None:
     That may be of this very round, published from elsewhere: the pins are the same, and its rows are taken over.
     """
     for before in reversed(round.earlier):
-        if (Path(before.path) / "dataset" / store.MANIFEST).is_file():
+        if (Path(before.path) / "dataset" / MANIFEST).is_file():
             return str(Path(before.path) / "dataset")
     repo = round.config.hub.dataset
     return None if repo is None else round.found("dataset", repo, lambda: _published_dataset(repo))
@@ -211,9 +213,9 @@ def _push(round: Round, stage: str, folder: str, repo: str) -> StageRun:
 def _evaluation(round: Round) -> Path | None:
     """What the model card is to tell of; None where the model was trained again and not evaluated since."""
     folder = round.folder / "evaluation"
-    if not (folder / store.MANIFEST).is_file():
+    if not (folder / MANIFEST).is_file():
         return None
-    same = store.read_manifest(folder, "evaluate").inputs.get("model") == _digest(round, "model", "train")
+    same = read_manifest(folder, "evaluate").inputs.get("model") == _digest(round, "model", "train")
     return folder if same else None
 
 
@@ -221,7 +223,7 @@ def _train(round: Round) -> StageRun:
     given, out = round.config.train, round.folder / "model"
     model, recipe = (round.config.located_if_there(n) for n in (given.model, given.recipe))
     settings = given.__dict__ | {"set": list(given.set), "report_to": []}  # who watches changes nothing
-    key = store.digest_of([settings, _digest(round, "dataset", "convert")])
+    key = digest_of([settings, _digest(round, "dataset", "convert")])
     if same := same_as_before(round, "train", key, out, "train"):
         return same
     from labelsync.training.finetune import train
@@ -240,7 +242,7 @@ def _train(round: Round) -> StageRun:
         "set": given.set,
         "published_as": _published_as(round),
     }
-    begun = out.exists() and any(out.iterdir()) and not (out / store.MANIFEST).is_file()
+    begun = not is_vacant(out) and not (out / MANIFEST).is_file()
     forced = "train" in round.forced
     try:
         record = train(round.folder / "dataset", resume=begun and not forced, overwrite=forced, **options)
@@ -259,7 +261,7 @@ def _published_as(round: Round) -> str | None:
 
 
 def _digest(round: Round, folder: str, stage: str) -> str:
-    return store.read_manifest(round.folder / folder, stage).digest
+    return read_manifest(round.folder / folder, stage).digest
 
 
 def _ended(unchanged: bool) -> Any:
@@ -270,7 +272,7 @@ def _promote(round: Round) -> StageRun:
     """A model goes into production once: who rolled it back since, or promoted another one, is not overruled."""
     if round.record.failed_gates:
         return StageRun("promote", "skipped", f"{len(round.record.failed_gates)} gates do not hold")
-    key = store.digest_of([_digest(round, "model", "train"), round.config.hub.model])
+    key = digest_of([_digest(round, "model", "train"), round.config.hub.model])
     last, now = round.record.stage("promote"), production_history(round.config)[-1:]
     if last is not None and last.key == key and now and "promote" not in round.forced:
         return StageRun("promote", "unchanged", f"{now[0]} is in production", key=key)

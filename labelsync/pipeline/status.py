@@ -2,12 +2,12 @@
 
 from pathlib import Path
 
-from labelsync import store
 from labelsync.errors import LabelsyncError
 from labelsync.pipeline.config import NAME, Config, read_config
 from labelsync.pipeline.rounds import production_history, read_rounds
 from labelsync.pipeline.stages import STAGES
 from labelsync.records.rounds import RoundRecord, RoundSummary, StatusRecord
+from labelsync.store.manifest import read_manifest
 
 
 def status(config: str | Path = Path(NAME)) -> StatusRecord:
@@ -30,7 +30,7 @@ def status(config: str | Path = Path(NAME)) -> StatusRecord:
 
 def _summary(config: Config, record: RoundRecord) -> RoundSummary:
     try:
-        dataset = store.read_manifest(Path(record.path) / "dataset", "convert").summary
+        dataset = read_manifest(Path(record.path) / "dataset", "convert").summary
     except LabelsyncError:  # not converted yet
         dataset = {}
     ended = {s.stage for s in record.stages if s.outcome in ("done", "unchanged", "skipped")}

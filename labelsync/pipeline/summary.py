@@ -4,7 +4,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from labelsync import store
 from labelsync.dataset.card import cell
 from labelsync.errors import LabelsyncError
 from labelsync.pipeline.baseline import COMPARISON, score
@@ -12,7 +11,8 @@ from labelsync.records.changes import DiffRecord
 from labelsync.records.rounds import RoundRecord
 from labelsync.records.scores import CompareRecord, Delta
 from labelsync.records.text import from_json
-from labelsync.store import read_manifest
+from labelsync.store.files import write_text
+from labelsync.store.manifest import read_manifest
 
 T = TypeVar("T")
 
@@ -32,7 +32,7 @@ def write_summary(record: RoundRecord) -> None:
         _scores(folder, comparison),
         _images(comparison),
     ]
-    store.write_text(folder / SUMMARY, "\n\n".join(part for part in parts if part) + "\n")
+    write_text(folder / SUMMARY, "\n\n".join(part for part in parts if part) + "\n")
 
 
 def _read(kind: type[T], path: Path) -> T | None:

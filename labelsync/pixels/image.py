@@ -158,10 +158,10 @@ def encode_png(array: npt.NDArray[Any], *, level: int = 6) -> bytes:
     return out.getvalue()
 
 
-def encode_jpeg(pixels: npt.NDArray[np.uint8], *, quality: int = 90) -> bytes:
+def encode_jpeg(pixels: npt.NDArray[np.uint8]) -> bytes:
     """(H, W, 3) uint8 RGB -> JPEG bytes for people to look at; colours keep their full resolution, as text needs it."""
     out = io.BytesIO()
-    Image.fromarray(pixels).save(out, "JPEG", quality=quality, subsampling=0)
+    Image.fromarray(pixels).save(out, "JPEG", quality=90, subsampling=0)
     return out.getvalue()
 
 

@@ -63,13 +63,13 @@ def ids_of_image(image: Image.Image) -> npt.NDArray[np.uint32]:
     raise BitmapError(f"a bitmap is an RGBA PNG, this one is of mode {image.mode}")
 
 
-def encode_instance_bitmap(ids: npt.NDArray[Any], *, level: int = 6) -> bytes:
+def encode_instance_bitmap(ids: npt.NDArray[Any]) -> bytes:
     """(H, W) integer ids -> RGBA PNG bytes as Segments.ai writes them. Raises BitmapError for ids over 2^24 - 1."""
     if ids.size and (int(ids.max()) > MAX_INSTANCE_ID or int(ids.min()) < 0):
         raise BitmapError(f"instance ids are 0 to {MAX_INSTANCE_ID}, not {int(ids.min())} to {int(ids.max())}")
     rgba = np.ascontiguousarray(ids.astype("<u4")).view(np.uint8).reshape(*ids.shape, 4).copy()
     rgba[..., 3] = 255
-    return encode_png(rgba, level=level)
+    return encode_png(rgba)
 
 
 def _ids_of_colors(colors: npt.NDArray[np.uint8]) -> npt.NDArray[np.uint32]:

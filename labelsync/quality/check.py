@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from tqdm import tqdm
 
-from labelsync import store
 from labelsync.errors import GateFailed, OptionError, SamplesFailed
 from labelsync.quality.advice import KINDS, advice
 from labelsync.quality.balance import Tally, balance, missing_classes
@@ -25,6 +24,9 @@ from labelsync.quality.subject import Subject, open_subject
 from labelsync.records.findings import CheckRecord, Finding, KindSummary
 from labelsync.records.text import to_json
 from labelsync.release.parse import check_status
+from labelsync.store.files import write_text
+from labelsync.store.folder import stage_folder
+from labelsync.store.manifest import write_manifest
 
 if TYPE_CHECKING:  # a check without a model needs no torch
     from labelsync.quality.second_opinion import Opinion
@@ -117,7 +119,7 @@ def check(
     subject = open_subject(source, status=check_status(status))
     tell = _teller(subject, model, dry_run=dry_run) if open_issues and model is not None else None
     opinion = None if model is None else _opinion(model, subject, device=device, batch_size=batch_size)
-    with nullcontext() if out is None else store.stage_folder(out, stage="check", overwrite=overwrite) as work:
+    with nullcontext() if out is None else stage_folder(out, stage="check", overwrite=overwrite) as work:
         found, tally = _find(subject, Bounds(min_labelled, min_instance), near=near, workers=workers)
         if opinion:
             found += opinion.findings(bound=min_contradicted, least=min_instance)
@@ -177,12 +179,12 @@ def _refuse_failed(record: CheckRecord) -> None:
 
 def _write(work: Path, record: CheckRecord, opinion: "Opinion | None", *, limit: int) -> None:
     """check.json, pictures/ and, last, the manifest."""
-    store.write_text(work / "check.json", to_json(record) + "\n")
+    write_text(work / "check.json", to_json(record) + "\n")
     if opinion:
         opinion.draw(work / "pictures", limit=limit)
     digests = {"model": opinion.digest} if opinion else {}
     counts = {"errors": record.errors, "warnings": record.warnings, "infos": record.infos}
-    store.write_manifest(work, "check", inputs=digests, settings={}, summary=counts)
+    write_manifest(work, "check", inputs=digests, settings={}, summary=counts)
 
 
 def _find(subject: Subject, bounds: Bounds, *, near: int, workers: int | None) -> tuple[list[Finding], Tally]:

@@ -15,7 +15,7 @@ from labelsync.quality.labelled import Bounds, LabelCounts, count_instances, cou
 from labelsync.quality.likeness import GREY_SIZE, Hashes, perceptual_hash
 from labelsync.quality.subject import Content, Subject
 from labelsync.records.findings import Finding
-from labelsync.store import sha256
+from labelsync.store.files import sha256
 
 _ORIENTATION = 0x0112  # the EXIF tag
 _FORMATS = {"L": "grey", "1": "black and white", "P": "palette", "CMYK": "CMYK", "RGB": "RGB", "F": "float grey"}

@@ -18,7 +18,6 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from labelsync import store
 from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.labels import LabelMap
 from labelsync.model.ahead import load_ahead
@@ -30,6 +29,7 @@ from labelsync.quality.labelled import percent
 from labelsync.quality.look import semantic
 from labelsync.quality.subject import Subject
 from labelsync.records.findings import Finding
+from labelsync.store.files import write_bytes
 
 RGB = npt.NDArray[np.uint8]
 
@@ -113,7 +113,7 @@ class Opinion:
             pixels = (image, label, self.segmenter.segment(image))
             picture = _picture(name, doubt.region, pixels, self.subject.labels)
             file = re.sub(r"[^\w.-]+", "_", Path(name).stem).strip(".")[:80] or "image"
-            store.write_bytes(folder / f"{rank:03d}-{file}.png", encode_png(picture, level=3))
+            write_bytes(folder / f"{rank:03d}-{file}.png", encode_png(picture, level=3))
 
 
 def _finding(doubt: Doubt, subject: Subject) -> Finding:

@@ -17,7 +17,8 @@ from labelsync.records.findings import Finding
 from labelsync.records.release import Annotation, Ledger, LedgerRow, Row, Sample
 from labelsync.records.text import from_json
 from labelsync.release.folder import ReleaseFolder, open_release
-from labelsync.store import read_manifest, sha256
+from labelsync.store.files import sha256
+from labelsync.store.manifest import read_manifest
 
 ALL = "all"  # the one split of a release
 

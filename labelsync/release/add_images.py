@@ -19,7 +19,7 @@ from labelsync.release.gather import Picture, frames_of, gather, videos_left_out
 from labelsync.release.known import SOURCE, KnownImages
 from labelsync.release.platform import Platform
 from labelsync.release.send import Sender
-from labelsync.store import write_text
+from labelsync.store.files import write_text
 
 _IMAGE_TYPES = tuple(t for t in TASK_TYPES if not t.endswith("-sequence"))
 

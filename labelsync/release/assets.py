@@ -22,7 +22,7 @@ from labelsync.release.cache import AssetCache
 from labelsync.release.cloud import Buckets
 from labelsync.release.transport import FetchError, Session, fetch
 from labelsync.release.urls import shown
-from labelsync.store import FileEntry
+from labelsync.store.manifest import FileEntry
 
 Kind = Literal["image", "bitmap"]
 

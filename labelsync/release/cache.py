@@ -15,7 +15,9 @@ from pathlib import Path
 
 from labelsync.errors import OutputLocked
 from labelsync.release.urls import asset_key, shown
-from labelsync.store import FileEntry, lock_file, locked, sha256, sha256_file, write_bytes, write_text
+from labelsync.store.files import sha256, sha256_file, write_bytes, write_text
+from labelsync.store.folder import lock_file, locked
+from labelsync.store.manifest import FileEntry
 
 OBJECTS, URLS, USERS = "objects", "urls", "users"
 

@@ -18,8 +18,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
-from labelsync.errors import OptionError, TaxonomyError
+from labelsync.errors import OptionError, TaxonomyError, first_line
 from labelsync.labels import BACKGROUND, LabelMap, from_id2label, split_unlabeled
 from labelsync.release.folder import RELEASE
 from labelsync.release.labels_file import color_of, did_you_mean, read_labels_file
@@ -27,6 +26,7 @@ from labelsync.release.parse import categories_of, load_document
 from labelsync.release.sources import read_source
 from labelsync.release.values import integer
 from labelsync.sidewalk import preset
+from labelsync.store.manifest import MANIFEST, read_manifest
 from labelsync.taxonomy import Category, palette
 
 SIDEWALK = "sidewalk"
@@ -88,7 +88,7 @@ def _read(source: str | Path) -> dict[str, Any]:
 def _of_folder(folder: Path) -> dict[str, Any]:
     if (folder / RELEASE).is_file():
         return _of_json((folder / RELEASE).read_bytes(), where=f"{_FLAG} {folder / RELEASE}")
-    if (folder / store.MANIFEST).is_file() and (labels := store.read_manifest(folder).labels) is not None:
+    if (folder / MANIFEST).is_file() and (labels := read_manifest(folder).labels) is not None:
         return _of_map(labels)
     for name in _MAPS:
         if (folder / name).is_file():
@@ -101,7 +101,7 @@ def _of_toml(path: Path, data: bytes) -> dict[str, Any]:
     try:
         table = tomllib.loads(data.decode("utf-8-sig"))
     except ValueError as e:  # tomllib's and Unicode's
-        raise OptionError(f"{where} is not TOML ({str(e).splitlines()[0]})", hint=_FORMS) from None
+        raise OptionError(f"{where} is not TOML ({first_line(e)})", hint=_FORMS) from None
     if "categories" in table:
         if extra := sorted(table.keys() - {"categories"}):
             raise OptionError(f"{where}: there is no setting {extra[0]!r}", hint="write [[categories]] tables alone")

@@ -32,9 +32,6 @@ from labelsync.release.urls import shown
 
 DEFAULT_URL = "https://api.segments.ai/"
 
-# What the SDK raises over an answer that is not what it knows.
-_NOT_THE_API = (sdk.SegmentsError, pydantic.ValidationError, AttributeError, KeyError, TypeError, ValueError)
-
 _POLL_SECONDS = (0.5, 10.0)  # the first pause and the longest
 _CONNECTIONS = 16  # kept open to the API and to its storage, each
 _KEY_HINT = "make a key at https://segments.ai/account and set SEGMENTS_API_KEY to it"

@@ -23,7 +23,7 @@ from labelsync.release.cache import AssetCache
 from labelsync.release.compare import Compared, IdFlow, Taxonomy
 from labelsync.release.parse import check_status
 from labelsync.release.side import Drawn, Side, open_side, shared
-from labelsync.store import sha256
+from labelsync.store.files import sha256
 
 
 def diff(

@@ -21,7 +21,8 @@ from labelsync.records.release import Ledger, Release, Sample
 from labelsync.records.text import canonical, from_json
 from labelsync.release.parse import load_document, release_of
 from labelsync.release.urls import asset_key
-from labelsync.store import Manifest, read_manifest, sha256
+from labelsync.store.files import sha256
+from labelsync.store.manifest import Manifest, read_manifest
 
 RELEASE = "release.json"
 LEDGER = "ledger.json"

@@ -21,7 +21,7 @@ from PIL import Image
 from labelsync.errors import OptionError
 from labelsync.pixels import video
 from labelsync.release.urls import asset_key, shown
-from labelsync.store import sha256_file
+from labelsync.store.files import sha256_file
 
 IMAGES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 LISTS = frozenset({".txt", ".lst"})

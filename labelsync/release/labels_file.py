@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelsync.errors import OptionError
+from labelsync.errors import OptionError, first_line
 from labelsync.labels import UNLABELED
 from labelsync.taxonomy import Color, Rest
 
@@ -63,7 +63,7 @@ def read_labels_file(path: Path, *, flag: str = "--labels") -> LabelsFile:
     except OSError as e:
         raise OptionError(f"{where}: {e.strerror or e}", hint=_FORM) from None
     except ValueError as e:  # tomllib's and Unicode's
-        raise OptionError(f"{where} is not TOML ({str(e).splitlines()[0]})", hint=_hint_of(str(e))) from None
+        raise OptionError(f"{where} is not TOML ({first_line(e)})", hint=_hint_of(str(e))) from None
     for key in data:
         if key not in _KEYS:
             hint = "classes stand below [classes]" + did_you_mean(key, _KEYS)

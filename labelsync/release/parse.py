@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from pathlib import PurePosixPath
 from typing import Any
 
-from labelsync.errors import OptionError, ReleaseFormatError
+from labelsync.errors import OptionError, ReleaseFormatError, first_line
 from labelsync.records.release import Release
 from labelsync.release.entries import BITMAP, CAMERA, SENSORS, SUPPORTED, samples_of, sensor_types
 from labelsync.release.values import integer, text
@@ -68,7 +68,7 @@ def load_document(data: bytes, *, where: str) -> dict[str, Any]:
         document = json.loads(data)
     except (ValueError, RecursionError) as e:  # UnicodeDecodeError is a ValueError
         page = data[:256].lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml", b"<error"))
-        what = "is an HTML or XML page, not JSON" if page else f"is not JSON ({_first_line(e)})"
+        what = "is an HTML or XML page, not JSON" if page else f"is not JSON ({first_line(e)})"
         raise ReleaseFormatError(f"{where} {what}", hint=_EXPORT) from None
     dataset = document.get("dataset") if isinstance(document, dict) else None
     if not isinstance(dataset, dict) or not isinstance(dataset.get("samples"), list):
@@ -149,10 +149,6 @@ def _color(value: Any) -> Color | None:
         return None
     r, g, b = (round(c) for c in value[:3])
     return r, g, b
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).split("\n", 1)[0] or type(error).__name__
 
 
 def default_name(release: Release, *, where: str) -> str:

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from labelsync.errors import AssetError, LabelsyncError, OptionError, SamplesFailed
+from labelsync.errors import AssetError, OptionError, SamplesFailed
 from labelsync.records.release import Ledger, LedgerRow, Release, Sample
 from labelsync.records.results import PullRecord
 from labelsync.records.text import to_json
@@ -16,19 +16,9 @@ from labelsync.release.cache import AssetCache
 from labelsync.release.folder import BITMAPS, IMAGES, LEDGER, RELEASE, file_stem, release_digest
 from labelsync.release.parse import check_status, default_name, load_document, release_of
 from labelsync.release.sources import ReleaseFile, read_source, signing
-from labelsync.store import (
-    FileEntry,
-    Manifest,
-    digest_of,
-    fingerprint,
-    link_or_copy,
-    read_manifest,
-    sha256_file,
-    stage_folder,
-    write_bytes,
-    write_manifest,
-    write_text,
-)
+from labelsync.store.files import digest_of, link_or_copy, sha256_file, write_bytes, write_text
+from labelsync.store.folder import finished, stage_folder
+from labelsync.store.manifest import FileEntry, Manifest, is_whole, write_manifest
 
 
 def pull(
@@ -76,7 +66,7 @@ def pull(
     target = Path(default_name(release, where=file.where) if out is None else out)
     inputs = {"release": digest} | _local_inputs(plans, file)
     settings = {"labelset": labelset} | ({} if wanted is None else {"status": list(wanted)})
-    old = _same(target, fingerprint("pull", inputs, settings))
+    old = finished(target, "pull", inputs=inputs, settings=settings)
     if old is not None and _is_complete(target, old):
         return _record(target, old, reused=len(old.files) - 1, unchanged=True)
     images = {str(p.image.location): p.sample.entry for p in plans if p.image is not None}
@@ -234,21 +224,10 @@ def _put(source: Fetched, folder: Path, stem: str) -> None:
         link_or_copy(source.path, target)
 
 
-def _same(target: Path, wanted: str) -> Manifest | None:
-    """The manifest at `target` if it is of the very same pull."""
-    try:
-        manifest = read_manifest(target, "pull")
-    except LabelsyncError:  # nothing, or something else
-        return None
-    return manifest if manifest.fingerprint == wanted else None
-
-
 def _is_complete(target: Path, manifest: Manifest) -> bool:
     """No sample failed that time, and every file is there with its size."""
-    if manifest.summary["outcomes"]["failed"] or not (target / RELEASE).is_file():
-        return False
-    files = ((target / name, entry.size) for name, entry in manifest.files.items())
-    return all(path.is_file() and path.stat().st_size == size for path, size in files)
+    failed = manifest.summary["outcomes"]["failed"]
+    return not failed and (target / RELEASE).is_file() and is_whole(target, manifest)
 
 
 def _summary(release: Release, ledger: Ledger) -> dict[str, Any]:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from labelsync.errors import OptionError, OutputLocked
 from labelsync.records.results import CacheRecord
 from labelsync.release.cache import OBJECTS, URLS, AssetCache
-from labelsync.store import sha256_file
+from labelsync.store.files import sha256_file
 
 _AGE = re.compile(r"(\d+(?:\.\d+)?)\s*([hdw])")
 _SECONDS = {"h": 3600.0, "d": 86400.0, "w": 7 * 86400.0}

@@ -21,7 +21,7 @@ from labelsync.sidewalk.layout import cast_shadows, draw_camera, draw_light, dra
 from labelsync.sidewalk.preset import categories
 from labelsync.sidewalk.street import ID, Light, View, paint_street
 from labelsync.sidewalk.things import Brush, Rng
-from labelsync.store import write_bytes, write_text
+from labelsync.store.files import write_bytes, write_text
 
 CATEGORIES = categories(
     "flat-road", "flat-sidewalk", "flat-crosswalk", "flat-curb", "human-person", "vehicle-car", "vehicle-bicycle",

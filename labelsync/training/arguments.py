@@ -18,7 +18,7 @@ import torch
 from transformers import TrainingArguments
 from transformers.integrations.integration_utils import get_reporting_integration_callbacks
 
-from labelsync.errors import OptionError
+from labelsync.errors import OptionError, first_line
 from labelsync.training.knobs import Recipe
 
 # Fields that have a flag of their own.
@@ -149,7 +149,7 @@ def training_arguments(
         for tracker in get_reporting_integration_callbacks(arguments.report_to):
             tracker()  # as the Trainer will, when it is too late to leave an earlier run alone
     except (ValueError, TypeError, ImportError, RuntimeError) as e:
-        raise OptionError(f"transformers refuses these settings: {_line(e)}", hint=_REMEDY) from None
+        raise OptionError(f"transformers refuses these settings: {first_line(e, longest=1000)}", hint=_REMEDY) from None
     return arguments
 
 
@@ -280,7 +280,3 @@ def _one_of(text: str, values: Mapping[str, Any]) -> Any:
 
 def _plain(value: Any) -> Any:
     return value.value if isinstance(value, enum.Enum) else value
-
-
-def _line(error: BaseException) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]

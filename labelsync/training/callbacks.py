@@ -15,7 +15,7 @@ import torch
 from tqdm import tqdm
 from transformers import IntervalStrategy, TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from labelsync import store
+from labelsync.store.files import write_text
 from labelsync.training.average import Average
 from labelsync.training.data import EpochSampler
 
@@ -195,7 +195,7 @@ class Metrics(TrainerCallback):
     def on_save(self, args: TrainingArguments, state: TrainerState, control: TrainerControl, **kwargs: Any) -> None:
         """Write the file whole: after a resume it goes on where the checkpoint was."""
         if state.is_world_process_zero:
-            store.write_text(self.path, metrics_lines(state.log_history))
+            write_text(self.path, metrics_lines(state.log_history))
 
 
 def metrics_lines(history: Sequence[Mapping[str, Any]]) -> str:

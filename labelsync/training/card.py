@@ -9,7 +9,7 @@ from typing import Any
 from huggingface_hub import EvalResult, ModelCardData
 from jinja2 import Environment, StrictUndefined
 
-from labelsync.model.load import LoadedModel
+from labelsync.model.loaded import LoadedModel
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import encode_png
 from labelsync.records.release import Row

@@ -16,9 +16,9 @@ import torch
 from safetensors import safe_open
 from transformers import PreTrainedModel
 
-from labelsync import store
 from labelsync.errors import ModelError
 from labelsync.model.load import quiet, read_weights
+from labelsync.store.files import sha256_file, write_text
 from labelsync.training.process import rank
 
 MARK = "complete.json"
@@ -42,11 +42,11 @@ def checkpoints(root: Path) -> list[Path]:
 def mark_complete(folder: Path) -> None:
     """Write the mark: size and digest of every file that lies there now."""
     files = {
-        p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": store.sha256_file(p)}
+        p.relative_to(folder).as_posix(): {"size": p.stat().st_size, "sha256": sha256_file(p)}
         for p in sorted(folder.rglob("*"))
         if p.is_file() and p.name != MARK
     }
-    store.write_text(folder / MARK, json.dumps(files, indent=1) + "\n")
+    write_text(folder / MARK, json.dumps(files, indent=1) + "\n")
 
 
 def problem(folder: Path) -> str:
@@ -59,7 +59,7 @@ def problem(folder: Path) -> str:
         path = folder / name
         if not path.is_file():
             return f"{name} is missing"
-        if path.stat().st_size != entry["size"] or store.sha256_file(path) != entry["sha256"]:
+        if path.stat().st_size != entry["size"] or sha256_file(path) != entry["sha256"]:
             return f"{name} is not what was written"
     return ""
 

@@ -9,9 +9,10 @@ import torch
 
 from labelsync.dataset.load import LabeledDataset, load
 from labelsync.dataset.source import find_dataset
-from labelsync.errors import DatasetError, ModelError, OptionError
+from labelsync.errors import DatasetError, ModelError, OptionError, first_line
 from labelsync.evaluation.evaluate import short_name
-from labelsync.model.load import LoadedModel, new_model, quiet
+from labelsync.model.load import new_model, quiet
+from labelsync.model.loaded import LoadedModel
 from labelsync.model.memory import is_out_of_memory
 from labelsync.records.release import Row
 from labelsync.records.results import TrainRecord
@@ -200,7 +201,7 @@ def _require_fit(loaded: LoadedModel, recipe: Recipe) -> None:
         if is_out_of_memory(e):
             raise
         raise OptionError(
-            f"{loaded.source} cannot take images of {recipe.image_size} ({str(e).splitlines()[0]})",
+            f"{loaded.source} cannot take images of {recipe.image_size} ({first_line(e)})",
             hint="choose another --image-size, such as 512",
         ) from None
     if logits.ndim != 4 or logits.shape[1] != loaded.labels.num_labels:

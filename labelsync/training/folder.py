@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from labelsync import store
 from labelsync.errors import LabelsyncError, OptionError, OutputExists
+from labelsync.store.files import write_text
+from labelsync.store.folder import is_vacant
+from labelsync.store.manifest import MANIFEST, Manifest, read_manifest, verify_files
 from labelsync.training.checkpoints import last_complete
 
 CHECKPOINTS = "checkpoints"
@@ -34,11 +36,6 @@ class Identity:
 
     inputs: Mapping[str, str]
     settings: Mapping[str, Any]
-
-    @property
-    def fingerprint(self) -> str:
-        """As the finished run's manifest has it."""
-        return store.fingerprint(STAGE, self.inputs, self.settings)
 
     def differences(self, other: "Identity") -> list[str]:
         """Lines "recipe.epochs: 2 there, 4 now", `other` being what is there."""
@@ -62,7 +59,7 @@ class RunFolder:
 
     path: Path
     resume_from: Path | None = None
-    finished: store.Manifest | None = None
+    finished: Manifest | None = None
 
 
 def require_usable(out: Path, *, resume: bool, overwrite: bool) -> None:
@@ -74,12 +71,12 @@ def require_usable(out: Path, *, resume: bool, overwrite: bool) -> None:
     """
     if resume and overwrite:
         raise OptionError("--resume and --overwrite contradict each other", hint="give one of them")
-    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+    if is_vacant(out):
         if resume:
             raise OptionError(f"there is no run in {out} to resume", hint="leave out --resume to start one")
         return
     _identity_of(out)
-    if not (resume or overwrite or (out / store.MANIFEST).is_file()):
+    if not (resume or overwrite or (out / MANIFEST).is_file()):
         raise OutputExists(
             f"{out} holds a run that is not finished", hint="pass --resume, or --overwrite to start anew"
         )
@@ -91,10 +88,10 @@ def open_run(out: Path, identity: Identity, *, overwrite: bool) -> RunFolder:
     Raises:
         OutputExists: another run lies there; what differs is named.
     """
-    if overwrite or not out.exists() or not any(out.iterdir()):
+    if overwrite or is_vacant(out):
         _clear(out)
         text = json.dumps({"inputs": dict(identity.inputs), "settings": dict(identity.settings)}, indent=2)
-        store.write_text(out / CHECKPOINTS / RUN, text + "\n")
+        write_text(out / CHECKPOINTS / RUN, text + "\n")
         return RunFolder(out)
     there = _identity_of(out)
     if differ := identity.differences(there):
@@ -103,9 +100,9 @@ def open_run(out: Path, identity: Identity, *, overwrite: bool) -> RunFolder:
             hint="choose another --out, or pass --overwrite",
             details=differ,
         )
-    if (out / store.MANIFEST).is_file():
-        manifest = store.read_manifest(out, STAGE)
-        if changed := store.verify_files(out, manifest):
+    if (out / MANIFEST).is_file():
+        manifest = read_manifest(out, STAGE)
+        if changed := verify_files(out, manifest):
             raise OutputExists(
                 f"{out} is finished, but {changed[0]} is not what the run left", hint="pass --overwrite to train again"
             )
@@ -116,8 +113,8 @@ def open_run(out: Path, identity: Identity, *, overwrite: bool) -> RunFolder:
 def _identity_of(out: Path) -> Identity:
     """What the run in `out` is, finished or not. Raises OutputExists if it is no run."""
     try:
-        if (out / store.MANIFEST).is_file():
-            manifest = store.read_manifest(out, STAGE)
+        if (out / MANIFEST).is_file():
+            manifest = read_manifest(out, STAGE)
             return Identity(manifest.inputs, manifest.settings)
         run = json.loads((out / CHECKPOINTS / RUN).read_bytes())
         return Identity(run["inputs"], run["settings"])
@@ -132,7 +129,7 @@ def _clear(out: Path) -> None:
     one of the next run.
     """
     (out / CHECKPOINTS).mkdir(parents=True, exist_ok=True)
-    (out / store.MANIFEST).unlink(missing_ok=True)
+    (out / MANIFEST).unlink(missing_ok=True)
     for path in [*(out / CHECKPOINTS).iterdir(), *out.iterdir()]:
         if path.name in (RUN, CHECKPOINTS):
             continue

@@ -21,7 +21,7 @@ from PIL import features
 
 from labelsync.errors import OutputError
 from labelsync.pixels.image import REDUCTIONS, Reduced, decode_reduced
-from labelsync.store import replacing
+from labelsync.store.files import replacing
 
 _HEAD = struct.Struct("<8s6I")
 _MAGIC = b"LSIMAGE1"

@@ -15,11 +15,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from labelsync import store
 from labelsync.labels import LabelMap
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.overlay import RGB, overlay, panel
 from labelsync.records.release import Row
+from labelsync.store.files import write_bytes
 from labelsync.training.data import decode
 
 PICTURES = "pictures"
@@ -47,7 +47,7 @@ class Pictures:
             picture = Image.fromarray(side_by_side(segmenter, row, self.labels, titles=titles))
             file = io.BytesIO()
             picture.save(file, "JPEG", quality=85)
-            store.write_bytes(self.folder / f"step-{step:06}" / f"{number}-{_file_name(row.name)}.jpg", file.getvalue())
+            write_bytes(self.folder / f"step-{step:06}" / f"{number}-{_file_name(row.name)}.jpg", file.getvalue())
 
 
 def side_by_side(segmenter: Segmenter, row: Row, labels: LabelMap, *, titles: tuple[str, str, str]) -> RGB:

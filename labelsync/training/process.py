@@ -12,9 +12,9 @@ import torch
 from tqdm import tqdm
 from transformers import TrainingArguments
 
-from labelsync import store
 from labelsync.errors import LabelsyncError, ModelError
 from labelsync.model.memory import is_out_of_memory
+from labelsync.store.folder import locked
 from labelsync.training.knobs import Recipe
 
 _MAX_LOADERS = 8
@@ -45,7 +45,7 @@ def writing(out: Path) -> Iterator[None]:
     if rank() > 0:
         yield
         return
-    with store.locked(out):
+    with locked(out):
         yield
 
 

@@ -15,10 +15,10 @@ from typing import Any
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
-from labelsync import store
 from labelsync.errors import LabelsyncError
 from labelsync.hub.client import MAIN, HubRepo
 from labelsync.hub.push import push
+from labelsync.store.files import link_or_copy
 
 _MODEL = (
     "config.json",
@@ -101,4 +101,4 @@ def link_model(checkpoint: Path, folder: Path) -> None:
     """The model's files of a checkpoint, and nothing else of it, in a new folder."""
     for pattern in _MODEL:
         for path in sorted(checkpoint.glob(pattern)):
-            store.link_or_copy(path, folder / path.name)
+            link_or_copy(path, folder / path.name)

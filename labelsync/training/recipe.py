@@ -14,7 +14,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from labelsync.errors import OptionError
+from labelsync.errors import OptionError, first_line
 from labelsync.training.knobs import Augment, Loss, Recipe, parse_size
 
 _TABLES: dict[str, type] = {"augment": Augment, "loss": Loss}
@@ -74,7 +74,7 @@ def _read(name: str | Path) -> dict[str, Any]:
     try:
         return tomllib.loads(data.decode())
     except ValueError as e:  # TOMLDecodeError and UnicodeDecodeError
-        raise OptionError(f"recipe {name} is not TOML ({str(e).splitlines()[0]})", hint="correct that line") from None
+        raise OptionError(f"recipe {name} is not TOML ({first_line(e)})", hint="correct that line") from None
 
 
 def _ended(values: dict[str, Any], *, where: str) -> dict[str, Any]:

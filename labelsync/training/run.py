@@ -10,11 +10,13 @@ import torch
 from tqdm import tqdm
 from transformers import TrainerCallback, TrainerState, TrainingArguments
 
-from labelsync import store
 from labelsync.dataset.load import LabeledDataset
 from labelsync.errors import DatasetError, ModelError
-from labelsync.model.load import LoadedModel, load_model, save_model
+from labelsync.model.load import load_model, save_model
+from labelsync.model.loaded import LoadedModel
 from labelsync.records.release import Row
+from labelsync.store.files import write_bytes, write_text
+from labelsync.store.manifest import Manifest, read_manifest, write_manifest
 from labelsync.training.callbacks import Flow, Metrics, Patience, Progress, is_used_up, metrics_lines
 from labelsync.training.card import OVERLAY, model_card, overlay_picture
 from labelsync.training.checkpoints import STATE, require_same_weights
@@ -57,7 +59,7 @@ class Run:
     publisher: Publisher | None = None
     cache_images: str | Path | None = None
 
-    def execute(self) -> store.Manifest:
+    def execute(self) -> Manifest:
         """Train, load the best model, write the folder.
 
         Raises:
@@ -82,7 +84,7 @@ class Run:
             trainer.close()
             if trainer.data.kept and trainer.is_world_process_zero():
                 tqdm.write(trainer.data.kept.summary(), file=sys.stderr)
-        return store.read_manifest(self.folder.path, STAGE)
+        return read_manifest(self.folder.path, STAGE)
 
     def _trainer(self, flow: Flow) -> SegmentationTrainer:
         take_one_gpu(self.arguments)
@@ -172,8 +174,8 @@ class Run:
             "mean_iou": state.best_metric,
             "train_loss": mean_loss(state.log_history),
         }
-        store.write_text(folder / METRICS, metrics_lines(state.log_history))
-        store.write_bytes(folder / OVERLAY, overlay_picture(kept, self.splits[1][0]))
+        write_text(folder / METRICS, metrics_lines(state.log_history))
+        write_bytes(folder / OVERLAY, overlay_picture(kept, self.splits[1][0]))
         scores = best_scores(state.log_history, step=state.best_global_step or 0)
         card = model_card(
             self.loaded,
@@ -183,8 +185,8 @@ class Run:
             summary=summary,
             seed=self.arguments.seed,
         )
-        store.write_text(folder / CARD, card)
-        store.write_manifest(
+        write_text(folder / CARD, card)
+        write_manifest(
             folder,
             STAGE,
             inputs=self.identity.inputs,

@@ -20,12 +20,13 @@ from torch.utils.data import DataLoader
 from transformers import PreTrainedModel, Trainer, TrainerCallback, TrainingArguments
 from transformers.trainer_callback import PrinterCallback
 
-from labelsync.errors import LabelsyncError, OptionError, OutputError
+from labelsync.errors import LabelsyncError, OptionError, OutputError, first_line
 from labelsync.evaluation.confusion import Counts
 from labelsync.evaluation.count import count
 from labelsync.evaluation.scores import scores
 from labelsync.labels import LabelMap
-from labelsync.model.load import LoadedModel, save_model
+from labelsync.model.load import save_model
+from labelsync.model.loaded import LoadedModel
 from labelsync.model.preprocess import normalize
 from labelsync.model.segformer import quicken
 from labelsync.model.segmenter import Segmenter
@@ -290,7 +291,7 @@ class SegmentationTrainer(Trainer):
             raise
         except Exception as e:  # torch and safetensors have no common error for a full disk
             raise OutputError(
-                f"checkpoint {folder} could not be written ({str(e).splitlines()[0]})",
+                f"checkpoint {folder} could not be written ({first_line(e)})",
                 hint="make room, then go on with --resume",
             ) from e
 

@@ -9,11 +9,10 @@ import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import pyarrow.parquet as pq
@@ -22,7 +21,7 @@ from labelsync.labels import Category, from_categories
 from labelsync.pixels.instance import decode_instance_bitmap
 from labelsync.pixels.semantic import encode_semantic, instance_classes, to_semantic
 from tests.benchmarks import scenes
-from tests.benchmarks.measure import ROOT, ROUNDS, Line, labelsync, measured, median, say, table, workplace
+from tests.benchmarks.measure import ROOT, ROUNDS, Line, labelsync, measured, median, say, table, timed, workplace
 
 SAMPLES, COPIES = 60, 10  # 600 in all: processes that start must not be what is measured
 AIM = 1.3
@@ -154,22 +153,12 @@ def watched() -> Iterator[dict[str, float]]:
     """Stage -> CPU seconds inside its functions; they are wrapped wherever a module of labelsync has them."""
     spent = dict.fromkeys(STAGES.values(), 0.0)
 
-    def timed(work: Callable[..., Any], stage: str) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            start = time.process_time()
-            try:
-                return work(*args, **kwargs)
-            finally:
-                spent[stage] += time.process_time() - start
-
-        return call
-
     modules = [m for name, m in sys.modules.items() if name.startswith("labelsync.")]
     with ExitStack() as stack:
         for holder in (*modules, pq.ParquetWriter):
             for name, stage in STAGES.items():
                 if callable(work := getattr(holder, name, None)):
-                    stack.enter_context(mock.patch.object(holder, name, timed(work, stage)))
+                    stack.enter_context(mock.patch.object(holder, name, timed(work, spent, stage)))
         yield spent
 
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any
 from unittest import mock
 
 import numpy as np
@@ -27,7 +26,7 @@ from labelsync.training.kept_images import KeptImages
 from labelsync.training.knobs import Augment
 from labelsync.training.recipe import load_recipe
 from tests.benchmarks import scenes
-from tests.benchmarks.measure import ROUNDS, Line, median, say, table, workplace
+from tests.benchmarks.measure import ROUNDS, Line, median, say, table, timed, workplace
 
 IMAGES, EPOCHS = 8, 6  # pictures, and how often each comes with another draw
 SIZE = (512, 512)
@@ -150,19 +149,9 @@ def watched() -> Iterator[dict[str, float]]:
     """Stage -> CPU seconds inside its function."""
     spent = dict.fromkeys(STAGES, 0.0)
 
-    def timed(work: Callable[..., Any], stage: str) -> Callable[..., Any]:
-        def call(*args: Any, **kwargs: Any) -> Any:
-            start = time.process_time()
-            try:
-                return work(*args, **kwargs)
-            finally:
-                spent[stage] += time.process_time() - start
-
-        return call
-
     with ExitStack() as stack:
         for stage, (holder, name) in STAGES.items():
-            stack.enter_context(mock.patch.object(holder, name, timed(getattr(holder, name), stage)))
+            stack.enter_context(mock.patch.object(holder, name, timed(getattr(holder, name), spent, stage)))
         yield spent
 
 

@@ -19,7 +19,6 @@ import argparse
 import hmac
 import secrets
 import tempfile
-import time
 from collections.abc import Mapping
 from pathlib import Path
 from urllib.parse import unquote
@@ -31,7 +30,7 @@ from tests.loopback import hub_api, hub_files, hub_xet
 from tests.loopback.faults import Faults
 from tests.loopback.hub_access import refuse
 from tests.loopback.hub_repos import MAIN, HubError, Repo, Store
-from tests.loopback.serving import Log, Server
+from tests.loopback.serving import Log, Server, until_interrupted
 
 WRITE_TOKEN = "hf_loopbackWriteToken"
 READ_TOKEN = "hf_loopbackReadToken"
@@ -156,11 +155,7 @@ def main() -> None:
         args.root, tokens=tokens, port=args.port, storage_port=args.storage_port, page_size=args.page_size
     ) as hub:
         print(f"export HF_ENDPOINT={hub.url} HF_TOKEN={next(iter(tokens))}", flush=True)
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            pass
+        until_interrupted()
 
 
 if __name__ == "__main__":

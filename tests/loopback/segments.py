@@ -17,7 +17,6 @@ http://127.0.0.1:8931/<its name>/, where such release files say their images are
 import argparse
 import itertools
 import json
-import time
 import uuid
 from pathlib import Path
 from typing import Any
@@ -30,7 +29,7 @@ from tests.loopback.segments_api import api_app
 from tests.loopback.segments_people import Person
 from tests.loopback.segments_state import Platform, Release
 from tests.loopback.segments_storage import Bucket, storage_app
-from tests.loopback.serving import Log, Server
+from tests.loopback.serving import Log, Server, until_interrupted
 
 KEY = "loopback-key"
 
@@ -156,11 +155,7 @@ def main() -> None:
             for path in sorted(folder.glob("release-*.json")) or sorted(folder.glob("release*.json")):
                 print(f"# {server.add_round(path)}", flush=True)
         print(f"export SEGMENTS_API_URL={server.url} SEGMENTS_API_KEY={KEY}", flush=True)
-        try:
-            while True:
-                time.sleep(3600)
-        except KeyboardInterrupt:
-            pass
+        until_interrupted()
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 """What the loopback servers share: a threaded HTTP server on 127.0.0.1 that logs every request and can misbehave."""
 
+import contextlib
 import re
 import threading
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -137,3 +139,10 @@ class _Counted:
 
     def __iter__(self) -> Iterator[bytes]:
         return iter(self.readline, b"")
+
+
+def until_interrupted() -> None:
+    """Wait until somebody presses Ctrl-C."""
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            time.sleep(3600)

@@ -1,7 +1,7 @@
 """A loopback Segments.ai with a half-labelled dataset, a tiny model that fits it, and the command over both."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,13 @@ from click.testing import Result
 
 from labelsync.deploy.instances import merge_specks
 from labelsync.deploy.journal import RECORD
-from labelsync.model.load import new_model, save_model
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.instance import decode_instance_bitmap
 from labelsync.records.prelabels import PrelabelLedger, PrelabelRecord, PrelabelRow
 from labelsync.records.text import from_json
-from labelsync.release import transport
 from tests.loopback.segments import KEY, LoopbackSegments
 from tests.loopback.segments_people import Person
-from tests.models import label_map, loud, tiny_segformer
+from tests.models import label_map, loud_segformer
 from tests.releases import draw_release, edit_release, sample_uuid
 
 DATASET = "acme/sidewalk"
@@ -33,23 +31,7 @@ MIN_SIZE = 8
 @pytest.fixture(scope="session")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model of the classes that releases are drawn with, which sees all of them."""
-    labels = label_map(*(f"class-{i}" for i in IDS))
-    folder = tmp_path_factory.mktemp("prelabel") / "model"
-    save_model(loud(new_model(tiny_segformer(folder, labels), labels, image_size=(64, 64), seed=0)), folder)
-    return folder
-
-
-@pytest.fixture
-def server() -> Iterator[LoopbackSegments]:
-    """An empty loopback Segments.ai."""
-    with LoopbackSegments() as running:
-        yield running
-
-
-@pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hundredths of seconds between retries."""
-    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.01)
+    return loud_segformer(tmp_path_factory.mktemp("prelabel") / "model", label_map(*(f"class-{i}" for i in IDS)))
 
 
 @dataclass

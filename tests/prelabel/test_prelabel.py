@@ -130,12 +130,12 @@ def test_another_labelset_gets_the_labels(world: World) -> None:
 
 
 def test_a_class_renamed_since_the_training_is_followed_and_said(world: World, tmp_path: Path) -> None:
-    from labelsync import store
     from labelsync.labels import from_categories
+    from labelsync.store.manifest import MANIFEST, write_manifest
     from labelsync.taxonomy import Category
 
     labels = from_categories([Category(i, f"class-{i}") for i in IDS])
-    store.write_manifest(world.model, "train", inputs={}, settings={}, summary={}, labels=labels)
+    write_manifest(world.model, "train", inputs={}, settings={}, summary={}, labels=labels)
     try:
 
         def rename(document: dict[str, Any]) -> None:
@@ -144,7 +144,7 @@ def test_a_class_renamed_since_the_training_is_followed_and_said(world: World, t
         world.draw(rename)
         done = world.run()
     finally:
-        (world.model / store.MANIFEST).unlink()
+        (world.model / MANIFEST).unlink()
     assert "class class-7 is drawn as category pavement" in done.stdout
     label = world.label(1)
     assert label is not None and {a["category_id"] for a in label["attributes"]["annotations"]} <= set(IDS)

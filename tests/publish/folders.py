@@ -12,9 +12,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from click.testing import Result
 
-from labelsync import store
 from labelsync.labels import LabelClass, LabelMap
 from labelsync.pixels.image import encode_png
+from labelsync.store.manifest import write_manifest
 from tests.loopback.hub import WRITE_TOKEN
 
 LABELS = LabelMap((LabelClass("road", (1,)), LabelClass("sidewalk", (2,))))
@@ -62,9 +62,7 @@ def dataset_folder(
     counts = {f"data/{name}.parquet": 2 for name in drawn} | (rows or {})
     summary = {"release": release, "dataset": "acme/sidewalk", "rows": counts}
     settings = {"format": "parquet", "columns": "pixel_values,label"}
-    store.write_manifest(
-        path, "convert", inputs={"release": release}, settings=settings, summary=summary, labels=LABELS
-    )
+    write_manifest(path, "convert", inputs={"release": release}, settings=settings, summary=summary, labels=LABELS)
     return path
 
 
@@ -83,7 +81,7 @@ def model_folder(path: Path, **files: bytes) -> Path:
     (path / "model.safetensors").write_bytes(weights())
     for name, data in files.items():
         (path / name).write_bytes(data)
-    store.write_manifest(path, "train", inputs={"dataset": "d" * 64}, settings={}, summary={}, labels=LABELS)
+    write_manifest(path, "train", inputs={"dataset": "d" * 64}, settings={}, summary={}, labels=LABELS)
     (path / "training_args.bin").write_bytes(b"pickled " + WRITE_TOKEN.encode())
     (path / "checkpoints" / "checkpoint-1").mkdir(parents=True)
     (path / "checkpoints" / "checkpoint-1" / "optimizer.pt").write_bytes(b"state")

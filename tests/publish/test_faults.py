@@ -20,7 +20,7 @@ from labelsync.errors import LabelsyncError, PublishError
 from labelsync.hub import patience, publish
 from labelsync.hub.push import push
 from labelsync.hub.verify import verify
-from labelsync.store import sha256_file
+from labelsync.store.files import sha256_file
 from tests.loopback.hub import LoopbackHub
 from tests.publish.folders import Cli, contents, dataset_folder, pushed, refused, without_card
 

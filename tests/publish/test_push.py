@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from labelsync import store
 from labelsync.errors import PublishError
 from labelsync.hub import client
+from labelsync.store.files import sha256_file
+from labelsync.store.manifest import write_manifest
 from tests.loopback import hub_files
 from tests.loopback.hub import READ_TOKEN, WRITE_TOKEN, LoopbackHub
 from tests.publish.folders import (
@@ -106,7 +107,7 @@ def test_the_next_model_takes_away_what_the_last_one_had(cli: Cli, server: Loopb
     one, two = model_folder(tmp_path / "one"), model_folder(tmp_path / "two")
     (one / "model-00001-of-00002.safetensors").write_bytes(weights(more=np.zeros(2)))
     exclude = ("checkpoints", "training_args.bin")
-    store.write_manifest(one, "train", inputs={}, settings={}, summary={}, exclude=exclude)
+    write_manifest(one, "train", inputs={}, settings={}, summary={}, exclude=exclude)
     pushed(cli, one)
     server.add_repo("acme/sidewalk", {"data/mine.txt": "theirs"}, kind="model")
     assert pushed(cli, two)["deleted"] == 1
@@ -233,7 +234,7 @@ def test_after_a_failed_upload_only_the_rest_is_sent(
 ) -> None:
     monkeypatch.setattr(time, "sleep", lambda _: None)  # the client would wait 23 s for a dead storage
     folder = dataset_folder(tmp_path / "dataset")
-    digest = store.sha256_file(folder / "data" / "train-0.parquet")
+    digest = sha256_file(folder / "data" / "train-0.parquet")
     server.faults.cut_request(100, method="PUT", path=digest, times=None)
     line = refused(cli, folder)
     assert "no connection to" in line
@@ -261,7 +262,7 @@ def test_a_killed_push_leaves_the_old_state_and_is_finished_by_the_next(
     pushed(cli, dataset_folder(tmp_path / "one"))
     before = server.files("acme/sidewalk")
     folder = dataset_folder(tmp_path / "two", release="v2.0", **{"train-0": b"new", "test-0": b"newer"})
-    slow = store.sha256_file(folder / "data" / "train-0.parquet")
+    slow = sha256_file(folder / "data" / "train-0.parquet")
     server.faults.delay(60, method="PUT", path=slow)
     command = [
         sys.executable,
@@ -455,13 +456,13 @@ def test_folders_that_are_not_to_be_published(cli: Cli, server: LoopbackHub, tmp
     assert "does not exist" in refused(cli, tmp_path / "nowhere")
     (tmp_path / "empty").mkdir()
     assert "has no manifest.json" in refused(cli, tmp_path / "empty")
-    store.write_manifest(tmp_path / "empty", "pull", inputs={}, settings={}, summary={})
+    write_manifest(tmp_path / "empty", "pull", inputs={}, settings={}, summary={})
     assert "was made by labelsync pull; push takes a folder of convert or train" in refused(cli, tmp_path / "empty")
     folder = dataset_folder(tmp_path / "dataset")
     (folder / "data" / "test-0.parquet").write_bytes(b"TEST" * 700)
     assert "test-0.parquet is not what labelsync convert wrote" in refused(cli, folder)
     run = model_folder(tmp_path / "run")
-    store.write_manifest(run, "train", inputs={}, settings={}, summary={})
+    write_manifest(run, "train", inputs={}, settings={}, summary={})
     assert "which is never published" in refused(cli, run)
     assert not server.log
 
@@ -469,7 +470,7 @@ def test_folders_that_are_not_to_be_published(cli: Cli, server: LoopbackHub, tmp
 def test_plain_bitmaps_are_refused(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:
     folder = dataset_folder(tmp_path / "dataset")
     (folder / "manifest.json").unlink()
-    store.write_manifest(folder, "convert", inputs={}, settings={"format": "bitmaps"}, summary={}, labels=LABELS)
+    write_manifest(folder, "convert", inputs={}, settings={"format": "bitmaps"}, summary={}, labels=LABELS)
     line = refused(cli, folder)
     assert "holds plain bitmaps" in line and "convert the release with --format parquet" in line
     assert not server.log
@@ -482,7 +483,7 @@ def test_pickled_weights_are_refused(cli: Cli, server: LoopbackHub, tmp_path: Pa
     only = tmp_path / "only"
     only.mkdir()
     (only / "config.json").write_text("{}")
-    store.write_manifest(only, "train", inputs={}, settings={}, summary={}, labels=LABELS)
+    write_manifest(only, "train", inputs={}, settings={}, summary={}, labels=LABELS)
     assert "has no weights in safetensors; run labelsync train again" in refused(cli, only)
     (only / "manifest.json").unlink()
     assert f"was not made by labelsync train; labelsync train --model {only} starts from it" in refused(cli, only)

@@ -13,7 +13,7 @@ from huggingface_hub import hf_hub_download
 
 from labelsync.hub import client, patience
 from labelsync.hub.push import push
-from labelsync.store import write_manifest
+from labelsync.store.manifest import write_manifest
 from tests.loopback.hub import READ_TOKEN, LoopbackHub
 from tests.publish.folders import (
     Cli,

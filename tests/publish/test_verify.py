@@ -9,7 +9,7 @@ import pytest
 
 from labelsync.hub.client import HubRepo
 from labelsync.labels import LabelClass, LabelMap
-from labelsync.store import sha256
+from labelsync.store.files import sha256
 from tests.loopback.hub import LoopbackHub
 from tests.publish import folders
 from tests.publish.folders import Cli, contents, dataset_folder, model_folder, pushed, refused, shard, weights

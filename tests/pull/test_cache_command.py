@@ -13,7 +13,7 @@ import pytest
 from labelsync.release import pull as pulling
 from labelsync.release.cache import AssetCache
 from labelsync.release.folder import open_release
-from labelsync.store import verify_files
+from labelsync.store.manifest import verify_files
 from tests.loopback.segments import LoopbackSegments
 from tests.pull.conftest import Cli, last
 

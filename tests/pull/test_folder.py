@@ -13,7 +13,8 @@ import pytest
 from labelsync.errors import DatasetNotFound, ReleaseError
 from labelsync.pixels.instance import decode_instance_bitmap
 from labelsync.release.folder import open_release
-from labelsync.store import sha256, verify_files
+from labelsync.store.files import sha256
+from labelsync.store.manifest import verify_files
 from tests.loopback.segments import KEY, LoopbackSegments
 from tests.pull.conftest import Cli, last
 from tests.releases import draw_release, edit_release, sample_uuid

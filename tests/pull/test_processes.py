@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from labelsync.release.folder import open_release
-from labelsync.store import verify_files
+from labelsync.store.manifest import verify_files
 from tests.loopback.segments import LoopbackSegments
 from tests.pull.conftest import Cli
 

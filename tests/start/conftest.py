@@ -1,7 +1,7 @@
 """Fixtures of the tests that make things on a loopback Segments.ai."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from click.testing import Result
 
-from labelsync.release import client, transport
 from tests.loopback.segments import KEY, LoopbackSegments
 from tests.releases import write_image
 
@@ -18,18 +17,9 @@ Cli = Callable[..., Result]
 DATASET = "acme/sidewalk"
 
 
-@pytest.fixture
-def server() -> Iterator[LoopbackSegments]:
-    """An empty loopback Segments.ai."""
-    with LoopbackSegments() as running:
-        yield running
-
-
 @pytest.fixture(autouse=True)
-def _quick(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Hundredths of seconds between tries and polls; the test's own folder is the current one."""
-    monkeypatch.setattr(transport, "BACKOFF_SECONDS", 0.01)
-    monkeypatch.setattr(client, "_POLL_SECONDS", (0.02, 0.05))
+def _here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The test's own folder is the current one."""
     monkeypatch.chdir(tmp_path)
 
 

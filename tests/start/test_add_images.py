@@ -18,7 +18,7 @@ from labelsync.records.platform import AddImagesRecord
 from labelsync.records.text import from_json
 from labelsync.release import send, transport
 from labelsync.release.platform import Platform
-from labelsync.store import sha256_file
+from labelsync.store.files import sha256_file
 from tests.loopback.segments import LoopbackSegments
 from tests.loopback.segments_state import Dataset, Sample
 from tests.start.conftest import DATASET, Cli, draw_image, last, record

@@ -11,7 +11,7 @@ import labelsync
 from labelsync.labels import LabelClass, LabelMap
 from labelsync.release.platform import Platform
 from labelsync.sidewalk import preset
-from labelsync.store import write_manifest
+from labelsync.store.manifest import write_manifest
 from tests.loopback.segments import LoopbackSegments
 from tests.releases import draw_release, edit_release
 from tests.start.conftest import DATASET, Cli, last, record
