@@ -2,20 +2,19 @@
 training's evaluations, `predict` and a robot's loop."""
 
 from collections.abc import Iterable, Sequence
-from os import PathLike
 from pathlib import Path
 from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.labels import LabelMap
 from labelsync.model.encoder import embeddings_of
 from labelsync.model.load import load_model
 from labelsync.model.loaded import LoadedModel, pick_device
+from labelsync.model.memory import is_out_of_memory
 from labelsync.model.onnx import OnnxModel, Takes
 from labelsync.model.precision import DTYPES, precision_of
 from labelsync.model.preprocess import normalize, resize
@@ -23,9 +22,7 @@ from labelsync.model.segformer import logits_of
 from labelsync.model.uncertainty import Uncertainty, winner_and_probabilities, winner_and_uncertainty
 from labelsync.model.ways import Canvas, Found, Grid, Pick, picked, read_ways, scaled
 from labelsync.model.winner import winner_and_confidence, winner_and_label_probability, winning_output
-from labelsync.pixels.image import decode_image, rgb
-
-ImageLike = npt.NDArray[np.uint8] | bytes | Image.Image | str | PathLike[str]
+from labelsync.pixels.image import ImageLike, as_array
 
 
 class Segmenter:
@@ -215,10 +212,13 @@ class Segmenter:
                 views = self._plain_views(arrays) if self.ways.plain else self._views(arrays)
                 found = [picked(v, a.shape[:2], pick, m) for v, a, m in zip(views, arrays, maps, strict=True)]
                 finite = bool(torch.stack([torch.isfinite(view).all() for each in views for view in each]).all())
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as e:
+            if not is_out_of_memory(e):
+                raise
+            elsewhere = "" if self.device.type == "cpu" else ", or --device cpu"
             raise ModelError(
                 f"{len(arrays)} images at once do not fit into the memory of {self.device}",
-                hint="choose a smaller --batch-size, or --device cpu",
+                hint=f"choose a smaller --batch-size{elsewhere}",
             ) from None
         if not finite:
             raise ModelError(
@@ -273,13 +273,13 @@ class Segmenter:
         try:
             with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
                 outputs = self._outputs(torch.zeros(1, 3, *size_hw, dtype=torch.uint8))
-        except torch.OutOfMemoryError:
-            raise ModelError(
-                f"an input of {size_hw[0]}x{size_hw[1]} does not fit into the memory of {self.device}",
-                hint=f"leave out --scales {scale:g}, or choose --device cpu",
-            ) from None
-        except (RuntimeError, ValueError, IndexError) as e:
-            if scale == 1 or "not enough memory" in str(e):
+        except (RuntimeError, ValueError, IndexError, MemoryError) as e:
+            if is_out_of_memory(e):
+                raise ModelError(
+                    f"an input of {size_hw[0]}x{size_hw[1]} does not fit into the memory of {self.device}",
+                    hint=f"leave out --scales {scale:g}, or choose --device cpu",
+                ) from None
+            if scale == 1:
                 raise
             own, wanted = ("x".join(map(str, size)) for size in (self.loaded.size_hw, size_hw))
             raise OptionError(
@@ -302,19 +302,3 @@ class Segmenter:
     def _ready(self) -> None:
         if self.loaded.model.training:
             self.loaded.model.eval()
-
-
-def as_array(image: ImageLike) -> npt.NDArray[np.uint8]:
-    """Whatever holds an image -> (H, W, 3) uint8 RGB, EXIF applied. Raises BitmapError."""
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise BitmapError(f"an image is an (H, W, 3) uint8 array, not {image.shape} {image.dtype}")
-        return image
-    if isinstance(image, bytes):
-        return decode_image(image)
-    if isinstance(image, Image.Image):
-        return rgb(image)
-    try:
-        return decode_image(Path(image).read_bytes())
-    except OSError as e:
-        raise BitmapError(f"{image} cannot be read ({e.strerror or e})") from None
