@@ -2,7 +2,7 @@
 
 import io
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from labelsync.errors import BitmapError
 from labelsync.pixels.image import encode_png
 from labelsync.pixels.instance import encode_instance_bitmap
 from labelsync.release import transport
-from labelsync.release.assets import GIVE_UP_AFTER, Asset, Kind, check_asset, extension_of, fetch_assets
+from labelsync.release.assets import GIVE_UP_AFTER, Asset, Kind, check_asset, extension_of, fetch_assets, stream_assets
 from labelsync.release.cache import AssetCache
 from labelsync.release.transport import FetchError, Session, fetch
 from labelsync.release.urls import shown
@@ -311,3 +311,26 @@ def test_a_full_disk_is_not_a_broken_asset(serve: Callable[..., str], monkeypatc
     assets = [Asset(serve(JPEG, f"{i}.jpg"), "image") for i in range(30)]
     with pytest.raises(OSError, match="No space left"):
         fetch_assets(assets, cache=AssetCache(), workers=2)
+
+
+def test_a_stream_keeps_the_order_and_is_no_further_ahead_than_it_may_be(tmp_path: Path) -> None:
+    files = [tmp_path / f"{i}.png" for i in range(9)]
+    for i, file in enumerate(files):
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(file)
+    files[5].write_bytes(b"<html>")
+    asked: list[Path] = []
+
+    def assets() -> Iterator[Asset]:
+        for file in files:
+            asked.append(file)
+            yield Asset(file, "image")
+
+    stream = stream_assets(assets(), cache=AssetCache(), workers=2, ahead=3)
+    first = next(stream)
+    assert len(asked) == 4
+    found = [first, *stream]
+    assert [f if isinstance(f, str) else f.path for f in found] == [
+        *files[:5],
+        "5.png: it is an HTML or XML page, not an image",
+        *files[6:],
+    ]

@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 
 import labelsync
+from labelsync.pixels.semantic import decode_semantic, encode_semantic
+from labelsync.records.release import Row
 from tests import reference
-from tests.benchmarks import active_learning, convert, measure, metric, scenes, second_round, tutorial
+from tests.benchmarks import active_learning, convert, label_errors, measure, metric, scenes, second_round, tutorial
 from tests.benchmarks import input as benchmark_input
 from tests.benchmarks import predict as benchmark_predict
 from tests.benchmarks import training as benchmark_training
-from tests.models import TINY
+from tests.models import TINY, label_map
 from tests.releases import draw_release
 
 SMALL = (54, 96)
@@ -137,3 +139,27 @@ def test_a_served_release_has_absolute_urls(tmp_path: Path) -> None:
         (entry,) = json.loads(released.read_text())["dataset"]["samples"]
         assert entry["attributes"]["image"]["url"].startswith(f"{url}/images/")
         assert measure.labelsync("pull", released, "--out", tmp_path / "r", cache=tmp_path / "c").record["fetched"] == 2
+
+
+def test_planted_label_errors_are_whole_components_and_marked() -> None:
+    labels = label_map("a", "b", "c")
+    label = np.zeros((40, 60), np.uint8)
+    label[:20, :30], label[:20, 30:], label[25:, :20], label[25:, 40:], label[39, 30] = (
+        1,
+        2,
+        3,
+        1,
+        2,
+    )  # the last a speck
+    rows = [Row(str(i), str(i), b"", encode_semantic(label)) for i in range(30)]
+    odds = label_errors.any_other(labels)
+    odds[0] = 0, 0, 1  # a goes to c alone
+    planted = label_errors.plant(rows, 0.5, odds)
+    assert planted.components == 120 and 40 <= planted.number <= 80
+    for row, marks in zip(planted.rows, planted.errors, strict=True):
+        found = decode_semantic(row.label)
+        assert np.array_equal(found != label, marks > 0) and not marks[39, 30]
+        assert set(found[(marks > 0) & (label == 1)].tolist()) <= {3}
+    numbers = np.unique(np.concatenate([np.unique(m[m > 0]) for m in planted.errors]))
+    assert numbers.tolist() == list(range(1, planted.number + 1))
+    assert label_errors.told([3, 3, 0, 1], 4) == "0.75, 0.50"

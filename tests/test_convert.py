@@ -7,7 +7,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -304,6 +304,33 @@ def test_options_that_cannot_be_used_are_refused(
     result = cli("convert", release, "--out", tmp_path / "data", *flags, code=code)
     assert message in result.stderr
     assert not (tmp_path / "data").exists()
+
+
+def verified(tmp_path: Path, indices: Sequence[int]) -> Path:
+    """A pulled release of six samples whose reviewers have gone one step further with these."""
+
+    def change(document: dict[str, Any]) -> None:
+        for i in indices:
+            document["dataset"]["samples"][i]["labels"]["ground-truth"]["label_status"] = "VERIFIED"
+
+    release = edit_release(draw_release(tmp_path / "drawn", samples=6, unlabeled=[5]), change)
+    labelsync.pull(release, out=tmp_path / "pulled")
+    return tmp_path / "pulled"
+
+
+def test_a_release_without_a_wanted_status_says_which_it_has_and_the_flag(tmp_path: Path, cli: Cli) -> None:
+    said = cli("convert", verified(tmp_path, range(5)), "--out", tmp_path / "data", code=1).stderr
+    assert "no sample to convert: 1 unlabeled, 5 filtered (by status: 5 VERIFIED)" in said
+    assert said.rstrip().endswith("take those with --status VERIFIED")
+
+
+def test_statuses_that_were_left_out_are_told(tmp_path: Path, cli: Cli) -> None:
+    release = verified(tmp_path, [1, 3])
+    flags = ("--workers", 1, "--fractions", "100,0,0")
+    shown = cli("convert", release, "--out", tmp_path / "data", *flags).stdout
+    assert "6 samples: 3 converted, 1 unlabeled, 2 filtered\n  left out by --status: 2 VERIFIED\n" in shown
+    every = cli("convert", release, "--out", tmp_path / "all", "--status", "LABELED,VERIFIED", *flags).stdout
+    assert "5 converted, 1 unlabeled\nsplits" in every
 
 
 def test_a_folder_that_is_no_finished_pull_is_refused(tmp_path: Path, cli: Cli) -> None:

@@ -88,3 +88,18 @@ def test_every_strategy_reads_as_its_name() -> None:
     for wrong in ("", "diverse+entropy", "entropy+diverse+diverse", "none"):
         with pytest.raises(OptionError, match="no strategy is called"):
             read_strategy(wrong)
+
+
+def test_behind_those_that_are_kept_apart_the_others_follow_by_uncertainty(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    points, unsure = list(rng.normal(size=(30, 4)).astype(np.float32)), rng.random(30).tolist()
+    for name in ("diverse", "entropy+diverse"):
+        strategy = read_strategy(name)
+        every = priorities(unsure, points, strategy)
+        with monkeypatch.context() as patch:
+            patch.setattr("labelsync.deploy.strategy.SPREAD", 5)
+            found = priorities(unsure, points, strategy)
+        order = np.argsort([-p for p in found]).tolist()
+        assert order[:5] == np.argsort([-p for p in every]).tolist()[:5] == ranking(unsure, points, strategy, count=5)
+        assert [unsure[i] for i in order[5:]] == sorted((unsure[i] for i in order[5:]), reverse=True)
+        assert sorted(found) == sorted(every)

@@ -207,6 +207,28 @@ def test_evaluate_and_predict_take_the_file(place: Path, tmp_path: Path, cli: An
     assert np.mean(found == meant) > 0.99
 
 
+@pytest.mark.parametrize("precision", ["fp32", "fp16", "bf16"])
+def test_a_precision_says_nothing_to_a_file_and_is_refused(
+    place: Path, tmp_path: Path, cli: Any, precision: str
+) -> None:
+    out = ("--out", tmp_path / "p", "--device", "cpu")
+    said = cli("predict", place / "logits/model.onnx", place / "photos", "--precision", precision, *out, code=2).stderr
+    assert f"--precision {precision} says nothing to" in said and "leave it out, or export the model with" in said
+    assert not (tmp_path / "p").exists()
+    if precision != "fp32":
+        with pytest.raises(OptionError, match="computes in what it was exported in"):
+            Segmenter(place / "logits/model.onnx", precision=precision)
+
+
+def test_predictions_say_what_the_file_computes_in(place: Path, tmp_path: Path, cli: Any) -> None:
+    kept = {p: p.read_bytes() for p in (place / "photos").iterdir()}
+    with pytest.raises(GateFailed):
+        export(place / "model", out=tmp_path / "m.onnx", images=list(kept), quantize="int8", runs=0, tolerance=1e-9)
+    argv = ("predict", tmp_path / "m.onnx", place / "photos", "--out", tmp_path / "p", "--no-overlays", "--json")
+    assert [json.loads(cli(*argv).stdout)["precision"] for _ in range(2)] == ["int8", "int8"]
+    assert Segmenter(tmp_path / "m.onnx").precision == "int8"
+
+
 def test_other_ways_of_looking_need_logits_to_average(place: Path, cli: Any) -> None:
     frame = picture(1)
     found, meant = (Segmenter(place / m, flip=True).segment(frame) for m in ("logits/model.onnx", "model"))
@@ -312,6 +334,8 @@ def test_eight_bits_change_some_pixels_and_a_breach_ends_in_a_failed_gate(place:
     assert made.bytes < record(place, "logits").bytes
     told = json.loads((tmp_path / "export.json").read_text())
     assert (told["precision"], bool(told["gates"][0]["reason"])) == ("int8", True)
+    fewer = export(place / "model", out=tmp_path / "f/m.onnx", **(asked | {"tolerance": 0.5, "limit": 1}))
+    assert (fewer.measured_on, fewer.calibrated_on) == ("1 images given", "3 images given")
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import pytest
 from click.testing import Result
 from datasets import ClassLabel, Features, Image, List, load_dataset
 from PIL import Image as PILImage
+from transformers import SegformerImageProcessor
 
 import labelsync
 from labelsync.errors import AuthError, DatasetError, DatasetNotFound, LabelsyncError, OptionError, TaxonomyError
@@ -331,7 +332,7 @@ def test_zero_is_unlabeled_where_names_are_numbered_after_reduction(
     ids, names = read(one_label(tmp_path, values), {"0": "sky", "1": "road", "2": "car"})
     np.testing.assert_array_equal(ids, values)
     assert names == {0: "unlabeled", 1: "sky", 2: "road", 3: "car"}
-    assert "in its labels 0 = unlabeled, 1 = sky, 2 = road, 3 = car\n" in capsys.readouterr().err
+    assert "in its labels 0 and 255 = unlabeled, 1 = sky, 2 = road, 3 = car\n" in capsys.readouterr().err
 
 
 def test_a_zero_that_is_a_class_is_kept_and_255_is_unlabeled(
@@ -344,6 +345,19 @@ def test_a_zero_that_is_a_class_is_kept_and_255_is_unlabeled(
     assert "in its labels 0 = sky, 1 = road, 2 = car, 255 = unlabeled" in capsys.readouterr().err
 
 
+def test_255_is_unlabeled_beside_a_zero_that_is_too(tmp_path: Path) -> None:
+    """As transformers' processor has it with `do_reduce_labels`: 0 becomes 255 and 255 stays it."""
+    values = np.array([[0, 1], [3, 255]], np.uint8)
+    ids, names = read(one_label(tmp_path, values), {"0": "sky", "1": "road", "2": "car"})
+    np.testing.assert_array_equal(ids, [[0, 1], [3, 0]])
+    reduced = SegformerImageProcessor(do_reduce_labels=True, do_resize=False)(
+        np.zeros((2, 2, 3), np.uint8), segmentation_maps=values, return_tensors="np"
+    )["labels"][0]
+    labels = label_map("sky", "road", "car")
+    np.testing.assert_array_equal(labels.to_model_ids(ids), reduced)
+    assert names == labels.id2label
+
+
 def test_three_hundred_classes_keep_their_zero_too(tmp_path: Path) -> None:
     folder = one_label(tmp_path, np.array([[0, 255], [299, 65535]], np.uint16))
     ids, names = read(folder, [f"c{i}" for i in range(300)], keep_zero=True)
@@ -353,7 +367,10 @@ def test_three_hundred_classes_keep_their_zero_too(tmp_path: Path) -> None:
 
 def test_a_background_at_zero_is_asked_about(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     read(one_label(tmp_path, np.zeros((2, 2), np.uint8)), {"0": "background", "1": "cat"})
-    assert "0 = unlabeled, 1 = background, 2 = cat (if 0 is background, pass --keep-zero)" in capsys.readouterr().err
+    assert (
+        "0 and 255 = unlabeled, 1 = background, 2 = cat (if 0 is background, pass --keep-zero)"
+        in capsys.readouterr().err
+    )
 
 
 @pytest.mark.parametrize(
@@ -382,6 +399,12 @@ def test_names_that_do_not_fit_are_refused(tmp_path: Path, text: Any, kwargs: An
         ),
         (np.zeros((4, 4), np.uint8), "a.jpg", {}, "its label is a JPEG, whose values are not those that were drawn"),
         (np.full((4, 4), 9, np.uint8), "a.png", {"keep_zero": True}, "holds the value 9, and the classes are 0 to 2"),
+        (
+            np.full((4, 4), 9, np.uint8),
+            "a.png",
+            {},
+            "the value 9, and the classes are 1 to 3; give the --id2label",
+        ),
     ],
 )
 def test_labels_that_hold_no_class_numbers_name_the_sample(
@@ -563,7 +586,10 @@ def test_train_and_evaluate_take_scene_parse_by_its_id(scenes: str, tmp_path: Pa
     done = cli(*argv)
     record = json.loads(done.stdout)
     assert record["num_labels"] == 150 and record["dataset"] == scenes
-    assert "150 classes of huggingface/label-files:ade20k-id2label.json; in its labels 0 = unlabeled" in done.stderr
+    assert (
+        "150 classes of huggingface/label-files:ade20k-id2label.json; in its labels 0 and 255 = unlabeled"
+        in done.stderr
+    )
     config = json.loads((tmp_path / "run/config.json").read_text())
     assert config["id2label"]["0"] == "wall" and len(config["id2label"]) == 150
     assert json.loads((tmp_path / "run/preprocessor_config.json").read_text())["do_reduce_labels"] is True

@@ -1,5 +1,6 @@
 """The record of prelabel: every line is whole and on the disk, whatever moment a run ends in."""
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -30,6 +31,29 @@ def test_what_is_added_is_read_again(tmp_path: Path) -> None:
     assert past.entries == {
         LABEL.bitmap_url: Entry("u", "n.jpg", LABEL, "wrote", earlier=earlier, updated_at="t1", run=1)
     }
+
+
+def test_a_full_disk_leaves_no_half_a_line_for_the_next_to_go_on_behind(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, write = tmp_path / RECORD, os.write
+    room = [40]
+
+    def filling(fd: int, data: bytes) -> int:
+        if not room[0]:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        room[0] -= (written := write(fd, data[: room[0]]))
+        return written
+
+    with opened(path) as journal:
+        journal.add("run", **HEAD)
+        with monkeypatch.context() as patch:
+            patch.setattr("labelsync.deploy.journal.os.write", filling)
+            with pytest.raises(OSError, match="No space left"):
+                journal.add("writing", **WRITING)
+        journal.add("writing", **WRITING)  # somebody has made room, or another thread has less to say
+        journal.add("wrote", bitmap=LABEL.bitmap_url, updated_at="t1")
+    assert read(path) == journal.past and len(path.read_text().splitlines()) == 3
 
 
 def test_every_line_is_flushed_before_the_next_step(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

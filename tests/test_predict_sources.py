@@ -1,10 +1,11 @@
 """`labelsync predict` on videos, dataset splits and Segments.ai datasets, as a user gives them."""
 
+import hashlib
 import json
 import re
 import weakref
 from collections.abc import Callable, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from click.testing import Result
 import labelsync
 from labelsync.deploy import flicker, sources
 from labelsync.deploy.flicker import Flicker
-from labelsync.deploy.images import safe_path
+from labelsync.deploy.images import safe_path, unique_names
 from labelsync.deploy.predict import predict
 from labelsync.errors import OptionError, SamplesFailed
 from labelsync.model.load import new_model, save_model
@@ -242,6 +243,34 @@ def test_names_of_samples_stay_in_the_folder(name: str, path: str) -> None:
     assert safe_path(name).as_posix() == path
 
 
+def test_samples_of_several_datasets_have_files_of_their_own(
+    released: Path, tmp_path: Path, predicted: Callable[..., PredictRecord]
+) -> None:
+    labelsync.pull(draw_release(tmp_path / "drawn", samples=12, seed=9), out=tmp_path / "release")
+    labelsync.convert(tmp_path / "release", out=tmp_path / "more", workers=1)
+    record = predicted(released / "data", tmp_path / "more", "--split", "train")
+    made = lines(tmp_path / "out")
+    assert record.images == len(made) == len({line["bitmap"].casefold() for line in made}) > 12
+    rows = [row for d in (released / "data", tmp_path / "more") for row in labelsync.load(d).splits["train"]]
+    for line, row in zip(made, rows, strict=True):
+        assert line["sha256"] == hashlib.sha256(row.image).hexdigest()
+        assert line["bitmap"].endswith(f"/{row.name.removesuffix('.jpg')}.png")
+
+
+def test_a_name_longer_than_files_may_have_is_shortened_and_stays_itself() -> None:
+    names = ["é" * 254 + c for c in "ab"] + ["x" * 400 + ".jpg", "deep/" + "y" * 260]
+    found = [safe_path(name).as_posix() for name in names]
+    assert len(set(found)) == 4 and all(len(part.encode()) <= 230 for f in found for part in f.split("/"))
+    assert found[2].endswith(".jpg") and found[3].startswith("deep/yyy")
+
+
+def test_two_spellings_of_an_accent_are_one_name_to_some_file_systems() -> None:
+    assert unique_names([PurePosixPath("caf\u00e9.jpg"), PurePosixPath("cafe\u0301.png")]) == [
+        "caf\u00e9.jpg",
+        "cafe\u0301.png",
+    ]
+
+
 # -------------------------------------------------------------------- Segments.ai
 
 
@@ -262,6 +291,19 @@ def test_every_sample_of_a_segments_dataset_labelled_or_not(
     predicted("acme/sidewalk", "--overwrite", env=server.env)
     assert sum("/images/" in r.path for r in server.log) == fetched  # from the cache
     assert predicted("acme/sidewalk", env=server.env).unchanged
+
+
+def test_samples_and_files_of_one_name_have_files_of_their_own(
+    model: Path, tmp_path: Path, server: LoopbackSegments, predicted: Callable[..., PredictRecord]
+) -> None:
+    server.add_round(draw_release(tmp_path / "drawn", samples=2))
+    (tmp_path / "mine").mkdir()
+    for i in range(2):
+        (tmp_path / f"mine/frame_{i:04d}.png").write_bytes(encode_png(picture(i, (50, 70))))
+    assert predicted(tmp_path / "mine", "acme/sidewalk", env=server.env).images == 4
+    names = sorted(line["bitmap"] for line in lines(tmp_path / "out"))
+    plain = [f"frame_{i:04d}.png" for i in range(2)]
+    assert names == [*(f"bitmaps/acme/sidewalk/{n}" for n in plain), *(f"bitmaps/{n}" for n in plain)]
 
 
 def test_images_in_a_private_bucket_are_signed_for(

@@ -23,9 +23,9 @@ from labelsync.evaluation import plots, worst
 from labelsync.evaluation.cases import colored, errors, worst_cases
 from labelsync.evaluation.course import spread
 from labelsync.evaluation.latency import Export, Latency, read_export
-from labelsync.evaluation.page import key_of, share, signed
+from labelsync.evaluation.page import key_of, score, share, signed
 from labelsync.evaluation.report import report
-from labelsync.evaluation.sections import Shown, plain
+from labelsync.evaluation.sections import ClassRow, Shown, balance_chart, change_chart, class_chart, plain
 from labelsync.evaluation.small import nearest
 from labelsync.evaluation.tally import ImageFacts, Tally
 from labelsync.evaluation.worst import PARTS, write_worst
@@ -359,6 +359,7 @@ def test_better_is_said_only_where_the_interval_is_clear() -> None:
     assert verdict("near.obstacle_as_walkable", 0.05, 0.15) == "worse"
     assert verdict("missed_obstacles.small", -0.2, -0.1) == "better"
     assert verdict("mean_iou", -0.01, 0.15) == ""
+    assert Shown("mean_iou", "", 0.5, None, Delta(0.5, 0.5, 0.0002, 0.0001, 0.0003)).verdict == ""  # it reads 0.000
     assert Shown("mean_iou", "", 0.5, None, Delta(0.5, 0.4, 0.1)).verdict == ""
 
 
@@ -366,6 +367,7 @@ def test_numbers_read_well() -> None:
     assert [signed(Delta(0, 0, d)) for d in (0.1234, -0.1234, 0.0001, -0.0001, None)] == [
         *("+0.123", "−0.123", "0.000", "0.000", "–"),
     ]
+    assert [score(v) for v in (0.5, 0.0004, 0.0, 1.0, None)] == ["0.500", "<0.001", "0.000", "1.000", "–"]
     assert [share(v) for v in (0.5, 0.00123, 0.0, None)] == ["50.0 %", "0.123 %", "0.0 %", "–"]
 
 
@@ -384,6 +386,32 @@ def test_a_name_in_a_chart_is_text_and_no_formula() -> None:
         assert not [e for e in root.iter() if e.tag.endswith("script")]
         said = {"".join(e.itertext()).strip() for e in root.iter() if e.tag.endswith("}text")}
         assert {plain(n).strip() for n in names} <= said
+
+
+def texts(chart: plots.Chart) -> list[str]:
+    root = ElementTree.fromstring(svg(chart.light))  # noqa: S314 - our own
+    return ["".join(e.itertext()).strip() for e in root.iter() if e.tag.endswith("}text")]
+
+
+def test_of_many_classes_the_charts_show_the_best_and_the_worst_and_say_so() -> None:
+    """A hundred and fifty as in ADE20K: the classes that fail are those that one looks for."""
+    number = 150
+    labels = numbered(number)
+    change = [Delta(i / 200, i / 200, (i - 75) / 1000) for i in range(number)]
+    rows = [
+        ClassRow(i, f"class {i}", "#000000", i / 11325, Shown("", "", i / 200, None, change[i - 1]), None, None, None)
+        for i in range(1, number + 1)
+    ]
+    for chart, said in (
+        (class_chart(rows, labels), "The 20 best and the 20 worst of 150 classes"),
+        (change_chart(rows), "The 20 largest gains and the 20 largest losses of 150 classes"),
+        (balance_chart(rows, "test", {}), "The 20 most frequent and the 20 rarest of 150 classes"),
+    ):
+        there = texts(chart)
+        assert {"class 150", "class 131", "class 20", "class 1"} <= set(there) and "class 75" not in there
+        assert chart.note == f"{said}; the table has all."
+    few = class_chart(rows[:40], labels)
+    assert few.note == "" and {"class 1", "class 20", "class 40"} <= set(texts(few))
 
 
 def test_a_chart_is_the_same_whatever_somebody_has_set() -> None:

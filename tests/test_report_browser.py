@@ -246,6 +246,18 @@ def test_without_scripts_everything_is_there_but_the_controls(opened: Open) -> N
 # -------------------------------------------------------------------- for everyone
 
 
+def test_nothing_is_cut_off_on_paper(opened: Open) -> None:
+    """A4 between the margins that browsers give it. There is no scrolling on it."""
+    page = opened(width=718).page
+    page.emulate_media(media="print")
+    wide = page.evaluate(
+        "[...document.querySelectorAll('main *')].filter(e => e.checkVisibility()"
+        " && !e.closest('svg, .sr') && e.getBoundingClientRect().right > innerWidth + 1).map(e => e.outerHTML)"
+    )
+    assert wide == []
+    assert page.evaluate("getComputedStyle(document.querySelector('.scroll')).overflowX") == "visible"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_accessibility_checks_find_nothing(opened: Open, scheme: str) -> None:
     from axe_playwright_python.sync_playwright import Axe

@@ -10,6 +10,7 @@ from PIL import Image
 
 import labelsync
 from labelsync.deploy.core_set import k_center
+from labelsync.deploy.strategy import judge
 from labelsync.errors import OptionError, SamplesFailed
 from labelsync.model.load import new_model
 from labelsync.model.preprocess import normalize, resize
@@ -107,6 +108,59 @@ def test_the_same_choice_again_is_left_as_it_is(folder, model, tmp_path, cli):
     assert {p: d for p, d in before.items() if p.name != "manifest.json"} == {
         p: d for p, d in after.items() if p.name != "manifest.json"
     }
+
+
+def test_an_interrupted_choice_goes_on_where_it_was(folder, model, tmp_path, cli, monkeypatch):
+    clip = write_clip(tmp_path / "walk.mp4", moving(12))
+    flags = ("--model", model, "--count", 3, "--every", 2, "--batch-size", 2, "--device", "cpu")
+    looked, allowed = [], [3]
+
+    def interrupted(segmenter, images, order):
+        looked.extend(images)
+        allowed[0] -= 1
+        if allowed[0] < 0:
+            raise KeyboardInterrupt
+        return judge(segmenter, images, order)
+
+    monkeypatch.setattr("labelsync.deploy.select.judge", interrupted)
+    out = ("--out", tmp_path / "out")
+    cli("select", folder, clip, *flags, *out, code=130)
+    kept = tmp_path / ".out.unfinished/lines.jsonl"
+    assert kept.read_text().count('"embedding"') == 6 and not (tmp_path / "out").exists()
+    kept.write_text(kept.read_text() + '{"name": "cut sh')
+    Image.fromarray(picture(9, (48, 64))).save(folder / "a/2.png")  # another image by now
+    looked.clear(), allowed.__setitem__(0, 99)
+    chosen = cli("select", folder, clip, *flags, *out).stdout.splitlines()[:-1]
+    assert len(looked) == 12 - 5 and not kept.parent.exists()
+    whole = cli("select", folder, clip, *flags, "--out", tmp_path / "whole").stdout.splitlines()[:-1]
+    assert chosen == whole
+    for strategy in ("entropy", "margin+diverse"):  # what was said in another way is no use
+        looked.clear(), allowed.__setitem__(0, 1)
+        cli("select", folder, *flags, "--out", tmp_path / strategy, code=130)
+        looked.clear(), allowed.__setitem__(0, 99)
+        cli("select", folder, *flags, "--out", tmp_path / strategy, "--strategy", strategy)
+        assert len(looked) == 6
+
+
+def test_what_an_earlier_choice_left_is_not_chosen_from(folder, model, cli):
+    """The chosen ones lie among the others now, under other names."""
+    flags = ("--model", model, "--count", 2, "--strategy", "entropy", "--device", "cpu", "--json")
+    first = json.loads(cli("select", folder, *flags, "--out", folder / "chosen").stdout)
+    again = json.loads(cli("select", folder, *flags, "--out", folder / "chosen").stdout)
+    assert again == first | {"unchanged": True}
+
+
+@pytest.mark.parametrize("strategy", ["entropy", "entropy+diverse", "diverse"])
+def test_a_file_that_gives_classes_alone_is_refused_before_anything_is_looked_at(
+    folder, model, tmp_path, cli, monkeypatch, strategy
+):
+    file = tmp_path / "m.onnx"
+    labelsync.export(model, out=file, takes="frames", gives="classes", runs=0, tolerance=0.5, images=[folder])
+    monkeypatch.setattr("labelsync.deploy.select._choose", None)
+    flags = ("--model", file, "--count", 1, "--strategy", strategy, "--out", tmp_path / "out")
+    said = cli("select", folder, *flags, code=1 if strategy == "diverse" else 2).stderr
+    assert "m.onnx" in said or "gives no embeddings of images" in said
+    assert not list(tmp_path.glob(".out.*unfinished"))
 
 
 def test_what_cannot_be_read_is_told_and_the_choice_made_among_the_others(folder, model, tmp_path, cli):

@@ -4,11 +4,12 @@ import io
 import json
 import math
 import multiprocessing
+import os
 import random
 import re
 import shutil
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,8 @@ import yaml
 from click.testing import Result
 from PIL import Image
 from safetensors.torch import load_file
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from transformers import AutoImageProcessor, AutoModelForSemanticSegmentation
 from transformers.utils import logging as transformers_logging
 
@@ -28,6 +31,8 @@ from labelsync.deploy.predict import predict
 from labelsync.errors import DatasetError, LabelsyncError, ModelError, OptionError, OutputExists, OutputLocked
 from labelsync.evaluation import evaluate as evaluate_module
 from labelsync.evaluation.evaluate import evaluate
+from labelsync.evaluation.on_device import confusion_on_device
+from labelsync.model import segmenter
 from labelsync.model.load import load_model
 from labelsync.pixels.image import encode_png
 from labelsync.pixels.semantic import decode_semantic, encode_semantic
@@ -37,10 +42,13 @@ from labelsync.records.text import from_json
 from labelsync.release.pull import pull
 from labelsync.store.folder import locked
 from labelsync.store.manifest import read_manifest, verify_files
-from labelsync.training import finetune, run
+from labelsync.training import finetune, loss, run
+from labelsync.training.callbacks import metrics_lines
 from labelsync.training.card import model_card
-from labelsync.training.data import TrainingData
+from labelsync.training.data import TrainingData, collate
 from labelsync.training.finetune import train
+from labelsync.training.knobs import Loss
+from labelsync.training.loss import exact
 from labelsync.training.recipe import load_recipe, settings
 from labelsync.training.trainer import SegmentationTrainer
 from tests.models import ARCHITECTURES, label_map, tiny_config, tiny_segformer
@@ -101,7 +109,7 @@ def test_the_command_prints_the_record_and_nothing_else(
     record = from_json(TrainRecord, result.stdout)
     assert record.digest == done.digest  # the same bytes as the function left elsewhere
     assert (record.steps, record.epochs, record.num_labels) == (8, 2.0, 3)
-    assert result.stderr == ""
+    assert result.stderr == "labelsync: class head of start: fresh\n"
 
 
 def test_the_command_says_what_it_did(cli: Cli, data: Path, start: Path, done: TrainRecord) -> None:
@@ -613,6 +621,73 @@ def test_an_auxiliary_head_is_trained_and_without_labels_says_no_nan(tmp_path: P
     assert not loaded.model.auxiliary_head._forward_hooks
 
 
+def test_a_fresh_head_is_said_before_the_first_step(
+    train_on: Callable[..., TrainRecord], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    start = tiny_segformer(tmp_path / "other", label_map("car", "dog", "sky"), weights=True)
+    assert train_on(dataset(), model=start).head == "2 of 3 classes carried over"
+    assert capsys.readouterr().err.splitlines()[0] == "labelsync: class head of other: 2 of 3 classes carried over"
+    train_on(dataset(), model=start)
+    assert "class head" not in capsys.readouterr().err  # that run is finished
+
+
+def test_of_several_gpus_one_is_taken_and_said(
+    train_on: Callable[..., TrainRecord], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The Trainer would multiply the batch by their number, and copy the model into threads."""
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    record = train_on(dataset(), batch_size=4)
+    assert record.steps == 8  # 13 images, twice
+    assert "one of 4 GPUs is used; accelerate launch" in capsys.readouterr().err
+
+
+class NoFloat64(TorchDispatchMode):
+    """Apple's GPUs: what would make a float64 there is an error."""
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        wide = [t for t in tree_leaves(result) if isinstance(t, torch.Tensor) and t.dtype == torch.float64]
+        assert not wide, f"{func} makes a float64"
+        return result
+
+
+def test_a_step_does_without_float64_where_there_is_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loss, "exact", lambda device: exact(torch.device("mps")))
+    of = trainer(tmp_path / "run", batch_size=4, loss=Loss(dice=0.5, ohem=0.5, focal=1.0))
+    of.criterion = replace(of.criterion, weights=torch.tensor([1.0, 2.0, 0.5]))
+    batches = iter(of.get_train_dataloader())
+    with NoFloat64():
+        batch, totals = of.get_batch_samples(batches, 2, of.args.device)
+        of.compute_loss(of.model, batch[0], num_items_in_batch=totals).backward()
+        labels = np.ones((5, 7), np.uint8)
+        assert confusion_on_device(labels, torch.ones(5, 7, dtype=torch.int32), 3).sum() == 35
+
+
+@pytest.fixture
+def lone_group() -> Iterator[None]:
+    """A process group of this process alone."""
+    torch.distributed.init_process_group("gloo", store=torch.distributed.HashStore(), rank=0, world_size=1)
+    yield
+    torch.distributed.destroy_process_group()
+
+
+@pytest.mark.filterwarnings("ignore:Grad strides do not match bucket view strides")  # of ConvNeXt; about speed
+@pytest.mark.usefixtures("lone_group")
+@pytest.mark.parametrize("name", ["beit", "data2vec-vision", "dpt", "upernet"])
+def test_an_auxiliary_head_is_trained_among_several_processes(tmp_path: Path, name: str) -> None:
+    """Wrapped as accelerate and the Trainer wrap a model, which looks for what is used in the outputs of `forward`."""
+    tiny_config(name).save_pretrained(tmp_path / name)
+    of = trainer(tmp_path / "run", batch_size=4, image_size="64")
+    loaded = finetune.new_model(tmp_path / name, of.labels, image_size=(64, 64), seed=0)
+    of = SegmentationTrainer(loaded, of.args, recipe=of.recipe, data=of.data, validation=of.validation, callbacks=())
+    batch = collate([of.data[(0, i)] for i in range(4)])
+    wrapped = torch.nn.parallel.DistributedDataParallel(loaded.model.train(), find_unused_parameters=True)
+    for _ in range(2):
+        of.compute_loss(wrapped, batch).backward()
+    assert all(p.grad is not None for p in loaded.model.auxiliary_head.parameters())
+    of.close()
+
+
 def test_batch_norms_that_refuse_one_image_say_so(train_on: Callable[..., TrainRecord], tmp_path: Path) -> None:
     tiny_config("upernet").save_pretrained(tmp_path / "upernet")
     with pytest.raises(ModelError, match="cannot be trained on one image at a time") as caught:
@@ -637,23 +712,67 @@ def wide(label: bytes) -> Any:
     return np.where(ids > 1, ids + 290, ids).astype(np.uint16)
 
 
-@pytest.mark.parametrize(
-    "error",
-    [
-        torch.OutOfMemoryError("CUDA out of memory"),
-        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate"),
-    ],
-)
-def test_out_of_memory_names_the_knob(
-    train_on: Callable[..., TrainRecord], monkeypatch: pytest.MonkeyPatch, error: Exception
-) -> None:
+def fill_memory(*args: Any, **kwargs: Any) -> None:
+    torch.empty(1 << 60, dtype=torch.uint8)  # this machine's own words
+
+
+def raising(error: Exception) -> Callable[..., None]:
     def fail(*args: Any, **kwargs: Any) -> None:
         raise error
 
+    return fail
+
+
+@pytest.mark.parametrize(
+    "fail",
+    [
+        pytest.param(fill_memory, id="machine"),
+        pytest.param(raising(MemoryError("Unable to allocate 8 GiB")), id="numpy"),
+        pytest.param(raising(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB")), id="cuda"),
+        pytest.param(raising(torch.AcceleratorError("CUDA error: out of memory", 2)), id="driver"),
+        pytest.param(raising(RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling")), id="cublas"),
+        pytest.param(raising(RuntimeError("DefaultCPUAllocator: not enough memory: you tried to")), id="windows"),
+    ],
+)
+def test_out_of_memory_names_the_knob(
+    train_on: Callable[..., TrainRecord], monkeypatch: pytest.MonkeyPatch, fail: Callable[..., None]
+) -> None:
     monkeypatch.setattr(SegmentationTrainer, "training_step", fail)
     with pytest.raises(ModelError, match="out of memory at batch size 6 and image size 32") as caught:
         train_on(dataset(), batch_size=6)
     assert "--batch-size 3 --set gradient_accumulation_steps=2" in caught.value.hint
+
+
+def test_out_of_memory_before_the_first_step_names_the_knob(
+    train_on: Callable[..., TrainRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("transformers.SegformerForSemanticSegmentation.forward", fill_memory)
+    with pytest.raises(ModelError, match="out of memory at batch size 6 and image size 32"):
+        train_on(dataset(), batch_size=6)
+
+
+def test_out_of_memory_in_an_evaluation_names_its_knob(
+    train_on: Callable[..., TrainRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """There is no --device, and --batch-size is that of the steps."""
+    monkeypatch.setattr(segmenter, "winning_output", fill_memory)
+    with pytest.raises(ModelError, match="while the validation split is scored, 8 images at once") as caught:
+        train_on(dataset())
+    assert caught.value.hint == "try --set per_device_eval_batch_size=4"
+
+
+def test_a_loading_process_without_shared_memory_says_so(
+    train_on: Callable[..., TrainRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What Docker's 64 MB end in."""
+
+    def crash(self: TrainingData, key: Any) -> None:
+        os.kill(os.getpid(), signal.SIGBUS)
+
+    monkeypatch.setattr(TrainingData, "__getitem__", crash)
+    with pytest.raises(ModelError, match="shared memory") as caught:
+        train_on(dataset(), set=("dataloader_num_workers=1",))
+    assert "--shm-size" in caught.value.hint
 
 
 def test_a_full_disk_is_an_output_error_and_the_run_can_go_on(
@@ -779,6 +898,18 @@ def test_accumulated_batches_have_the_gradient_of_one_large_batch(tmp_path: Path
         assert sum(losses) == pytest.approx(1.1, abs=0.3)
     pairs = zip(small.model.parameters(), large.model.parameters(), strict=True)
     assert all(torch.allclose(a.grad, b.grad, atol=1e-6) for a, b in pairs)
+
+
+def test_what_is_no_number_is_null_in_the_metrics() -> None:
+    """Gradients of a step that fp16 skips are infinite, which is no JSON."""
+    line = metrics_lines([{"step": 10, "epoch": 1.0, "loss": 0.5, "grad_norm": math.inf, "eval_iou_car": math.nan}])
+    assert line.count("\n") == 1 and json.loads(line) == {
+        "step": 10,
+        "epoch": 1.0,
+        "loss": 0.5,
+        "grad_norm": None,
+        "eval_iou_car": None,
+    }
 
 
 def test_scores_of_absent_classes_are_null(train_on: Callable[..., TrainRecord]) -> None:

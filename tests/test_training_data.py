@@ -80,6 +80,13 @@ def test_images_of_any_mode_become_rgb(mode: str) -> None:
     assert image.shape == (40, 56, 3) and image.dtype == np.uint8
 
 
+def test_an_image_of_floating_point_numbers_is_refused_and_not_black() -> None:
+    file = io.BytesIO()
+    Image.fromarray(np.full((40, 56), 0.5, np.float32)).save(file, "TIFF")
+    with pytest.raises(DatasetError, match="floating-point"):
+        decode(row(image=file.getvalue()), LABELS)
+
+
 # -------------------------------------------------------------------- rows that cannot be used
 
 

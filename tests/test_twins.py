@@ -404,3 +404,18 @@ def test_the_docstring_of_the_function_names_every_parameter(verb):
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_flag_says_what_it_does(verb):
     assert [p.name for p in main.commands[verb].params if p.param_type_name == "option" and not p.help] == []
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_an_empty_value_is_refused_everywhere_but_in_texts_for_people(verb, cli):
+    """A shell makes one of an unset variable in quotes, and a path would make the current folder of it."""
+    shortest = SHORTEST[verb][0]
+    for position in range(len(shortest)):
+        argv = ["" if i == position else a for i, a in enumerate(shortest)]
+        if not any(shortest[position] in p.opts for p in main.commands[verb].params):
+            assert "the value is empty" in cli(verb, *argv, code=2).stderr
+    for argv in [a for a, _ in FLAGS[verb] if len(a) > 1 and a[0].startswith("--")]:
+        if argv[0] in ("--description", "--message"):
+            continue
+        said = cli(verb, *shortest, argv[0], "", code=2).stderr
+        assert f"Invalid value for '{argv[0]}" in said and "empty" in said

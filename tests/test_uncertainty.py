@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from labelsync.errors import BitmapError
 from labelsync.model.load import new_model
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.uncertainty import (
@@ -16,7 +17,7 @@ from labelsync.model.uncertainty import (
     winner_and_probabilities,
     winner_and_uncertainty,
 )
-from labelsync.model.winner import winning_output
+from labelsync.model.winner import winner_and_confidence, winner_and_label_probability, winning_output
 from tests.models import label_map, loud, numbered, tiny_segformer
 from tests.pictures import busy_picture
 
@@ -64,6 +65,45 @@ def test_one_output_is_sure_and_equal_outputs_are_not() -> None:
     _, confidence, margin, entropy = winner_and_uncertainty(torch.ones(4, 3, 3), (6, 6))
     assert float(entropy.min()) == pytest.approx(1.0, abs=1e-6)
     assert float(margin.max()) == 0.0 and float(confidence.max()) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize("scale", [1.0, 300.0])  # hundreds apart, the sum seen from above vanishes
+def test_the_probability_of_a_label_is_the_softmax_at_its_class(scale: float) -> None:
+    generator = torch.Generator().manual_seed(3)
+    logits = torch.randn(5, 7, 9, generator=generator) * scale
+    label = torch.randint(-1, 6, (20, 31), generator=generator)  # -1 and 5 name no output
+    there = (label >= 0) & (label < 5)
+    expected = everything(logits, (20, 31)).gather(0, label.clamp(0, 4)[None])[0].where(there, 0.0)
+    winner, confidence, found = winner_and_label_probability(logits, (20, 31), label)
+    again, sure = winner_and_confidence(logits, (20, 31))
+    assert torch.equal(winner, again) and torch.equal(confidence, sure)
+    assert float((found.double() - expected).abs().max()) < 1e-5
+
+
+def test_labels_are_found_as_probable_as_all_probabilities_say(tmp_path: Path) -> None:
+    config = tiny_segformer(tmp_path, 5)
+    loaded = loud(new_model(config, numbered(5), image_size=(64, 96), seed=0))
+    images = [busy_picture(50, 70), busy_picture(90, 40, seed=1), busy_picture(120, 130, seed=2)]
+    rng = np.random.default_rng(0)
+    for labels in (None, label_map("class 4", "no such", "class 1")):
+        segmenter = Segmenter(loaded, batch_size=2, labels=labels)
+        number = segmenter.labels.num_labels
+        drawn = [rng.integers(0, number + 1, image.shape[:2]).astype(np.uint8) for image in images]
+        whole = segmenter.segment_with_probabilities(images)
+        for way in ({}, {"flip": True, "window": "32x48"}):
+            ways = Segmenter(loaded, batch_size=2, labels=labels, **way)
+            meant = ways.segment_with_probabilities(images) if way else whole
+            for label, (said, sure, likely), (again, u, shares) in zip(
+                drawn, ways.segment_with_labels(images, drawn), meant, strict=True
+            ):
+                by_id = np.concatenate([np.zeros((1, *label.shape)), shares / 255])
+                assert np.array_equal(said, again) and np.allclose(sure, u.confidence, atol=1e-6)
+                expected = np.take_along_axis(by_id, label[None].astype(int), 0)[0]
+                assert likely.dtype == np.float32 and np.abs(likely - expected).max() <= 0.0021
+        assert not (labels and likely[drawn[-1] == 2].any())  # the model knows no such class
+    for wrong in (np.zeros((9, 9), np.uint8), np.full(images[0].shape[:2], number + 1, np.uint8)):
+        with pytest.raises(BitmapError, match="does not fit"):
+            segmenter.segment_with_labels(images[:1], [wrong])
 
 
 def test_the_numbers_of_an_image() -> None:

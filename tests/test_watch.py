@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from click.testing import Result
 from PIL import Image
 
@@ -18,7 +19,7 @@ from labelsync.hub import publish as hub_publish
 from labelsync.model.load import load_model
 from labelsync.records.results import TrainRecord
 from labelsync.store.manifest import read_manifest, verify_files
-from labelsync.training import finetune, publish
+from labelsync.training import finetune, publish, run
 from labelsync.training.callbacks import is_used_up
 from labelsync.training.finetune import train
 from labelsync.training.pictures import chosen
@@ -236,6 +237,26 @@ def test_a_hub_that_fails_is_a_line_each_time_and_the_run_is_whole(
     server.faults.clear()
     assert quick(push_to_hub="acme/seg").digest == record.digest  # finished: only pushed
     assert server.files("acme/seg", kind="model")["model.safetensors"]
+
+
+def test_a_model_that_cannot_be_made_ready_is_a_line_too(
+    quick: Callable[..., TrainRecord],
+    server: LoopbackHub,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It is loaded beside the one in training, for which a GPU may have no room."""
+
+    def full(*args: Any, **kwargs: Any) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    scored(monkeypatch, {4: 0.4, 8: 0.3})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(run, "load_model", full)
+        record = quick(push_to_hub="acme/seg")
+    lines = [line for line in capsys.readouterr().err.splitlines() if "not pushed" in line]
+    assert lines == ["labelsync: not pushed to acme/seg (OutOfMemoryError: CUDA out of memory)"] * 2
+    assert record.best_step == 4 and server.files("acme/seg", kind="model")["model.safetensors"]  # the finished run
 
 
 def test_a_branch_of_the_repo_may_be_named(quick: Callable[..., TrainRecord], server: LoopbackHub) -> None:

@@ -14,6 +14,7 @@ from typing import Any
 
 import click
 
+from labelsync.cli.options import refuse_empty
 from labelsync.errors import GateFailed, LabelsyncError
 from labelsync.records.text import to_json
 
@@ -75,6 +76,15 @@ class Group(click.Group):
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """Commands in the order of a labeling round, not of the alphabet."""
         return list(self.commands)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """As click's, once no value is empty."""
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            refuse_empty(command, click.Context(command, parent=ctx, info_name=name), rest)
+        return name, command, rest
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the command; a known error becomes its line and its exit code."""

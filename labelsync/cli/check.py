@@ -53,10 +53,10 @@ from labelsync.records.findings import CheckRecord, Finding, KindSummary
 @click.option("--model", metavar="MODEL", help="Ask this model too: a folder, or USER/NAME[@TAG] on the Hub.")
 @click.option(
     "--min-contradicted",
-    default=0.5,
+    default=0.8,
     show_default=True,
     metavar="SCORE",
-    help="Least score of a region that the model says is of another class, 0 to 1.",
+    help="How much less probable than usual the model must find a label, 0 to 1; 0.8 = five times less.",
 )
 @batch_size_option
 @device_option
@@ -72,7 +72,8 @@ def check(source: str, as_json: bool, **options: Any) -> None:
 
     Finds broken, empty and tiny labels, objects without pixels and pixels without objects, images that are there twice
     or nearly twice in two splits, classes that a split lacks, and images of odd size, kind or orientation. Shows how
-    often each class is there. With --model, tells also which regions of labels a model is sure are of another class.
+    often each class is there. With --model, tells also which regions of labels a model finds far less probable than
+    usual, and ranks the samples by them.
     """
     from labelsync.quality.check import check as verb
 
@@ -80,7 +81,7 @@ def check(source: str, as_json: bool, **options: Any) -> None:
 
 
 def _text(record: CheckRecord) -> str:
-    parts = [_head(record), _classes(record), *_kinds(record), _issues(record), _summary(record)]
+    parts = [_head(record), _classes(record), *_kinds(record), _doubted(record), _issues(record), _summary(record)]
     return "\n\n".join(part for part in parts if part)
 
 
@@ -149,6 +150,15 @@ def _line(finding: Finding) -> str:
 def _more(summary: KindSummary, listed: int) -> list[str]:
     left = summary.errors + summary.warnings + summary.infos - listed
     return [f"  and {left} more (--limit 0 lists all)"] if left > 0 else []
+
+
+def _doubted(record: CheckRecord) -> str:
+    """Samples, that which people should look at first first."""
+    if not record.doubted:
+        return ""
+    rows = [("look at first", "split", "regions", "score")]
+    rows += [(d.name, d.split, str(d.regions), f"{d.score:.3f}") for d in record.doubted]
+    return table([row if record.stage == "convert" else (row[0], *row[2:]) for row in rows])
 
 
 def _issues(record: CheckRecord) -> str:

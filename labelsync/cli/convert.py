@@ -17,7 +17,9 @@ from labelsync.cli.options import (
     status_option,
     table,
 )
+from labelsync.records.release import Ledger
 from labelsync.records.results import ConvertRecord
+from labelsync.records.text import from_json
 
 
 @click.command(short_help="Turn a release folder into a dataset folder.")
@@ -118,10 +120,12 @@ def convert(release: tuple[Path, ...], as_json: bool, **options: Any) -> None:
 def _text(record: ConvertRecord) -> str:
     from labelsync.dataset.place import place_of
 
+    ledger = place_of(record.path).read("ledger.json")
     lines = [
         f"{record.path}: {record.dataset} {record.release}" + (", unchanged" if record.unchanged else ""),
         f"{amount(record.samples, 'sample')}: {counts(record.outcomes)}",
-        *lost(record.path, place_of(record.path).read("ledger.json")),
+        *lost(record.path, ledger),
+        *_left_out(ledger),
         *_taken_over(record),
         f"splits: {counts(record.splits)} ({amount(record.shards, 'shard')}, {record.bytes / 1e6:.1f} MB)"
         if record.shards
@@ -132,6 +136,12 @@ def _text(record: ConvertRecord) -> str:
     classes: list[tuple[str, ...]] = [("class", "pixels")]
     classes += [(name, f"{share:.2%}") for name, share in record.pixel_shares.items()]
     return "\n".join([*lines, table(classes)])
+
+
+def _left_out(ledger: bytes) -> list[str]:
+    """Which label statuses were not taken."""
+    left_out = from_json(Ledger, ledger, where="ledger.json").statuses_left_out
+    return [f"  left out by --status: {counts(left_out)}"] if left_out else []
 
 
 def _taken_over(record: ConvertRecord) -> list[str]:

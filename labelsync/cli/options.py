@@ -38,6 +38,24 @@ class FolderOrUrl(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return value if "://" in str(value) else Path(value)
 
 
+_MAY_BE_EMPTY = ("description", "message")
+
+
+def refuse_empty(command: click.Command, ctx: click.Context, args: Sequence[str]) -> None:
+    """One rule for every flag and argument: a value that is given is not empty, but for texts that people write.
+
+    It is what a shell makes of "$RUN" where RUN is not set, and a path would make the current folder of it.
+
+    Raises:
+        click.UsageError: such a value, or args that the command cannot take at all.
+    """
+    given, _, _ = command.make_parser(ctx).parse_args(list(args))
+    for param in command.params:
+        value = given.get(param.name or "")
+        if "" in (value if isinstance(value, list | tuple) else (value,)) and param.name not in _MAY_BE_EMPTY:
+            raise click.BadParameter("the value is empty", ctx=ctx, param=param)
+
+
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the record as JSON on stdout, nothing else.")
 overwrite_option = click.option("--overwrite", is_flag=True, help="Replace what lies at the output path.")
 device_option = click.option("--device", help="cuda, cuda:1, cpu, ...; by default a GPU if there is one.")

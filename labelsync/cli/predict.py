@@ -34,7 +34,7 @@ from labelsync.records.results import PredictRecord
     type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
     default="auto",
     show_default=True,
-    help="auto: mixed precision (fp16) on an NVIDIA GPU, fp32 elsewhere.",
+    help="auto: mixed precision (fp16) on an NVIDIA GPU, fp32 elsewhere. An .onnx file has its own.",
 )
 @batch_size_option
 @device_option

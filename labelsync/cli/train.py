@@ -55,7 +55,7 @@ class Train(click.Command):
     "--cache-images",
     type=click.Path(path_type=Path),
     metavar="DIR",
-    help="Keep decoded images there: each is decoded once, not once an epoch, for some 8 MB of disk per 1080p image.",
+    help="Keep decoded images there: each is decoded once, not once an epoch, for up to 6 MB of disk per 1080p image.",
 )
 @click.option(
     "--report-to", type=CommaList("a,b", str), default=(), help="Trackers: tensorboard, wandb, ... if installed."

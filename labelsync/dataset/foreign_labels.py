@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from labelsync.dataset.foreign_files import ForeignFiles
@@ -25,8 +26,8 @@ _WAYS = "give a file, or user/name:FILE on the Hub"
 class Numbering:
     """What the values of a label are.
 
-    `keep_zero` False: 0 = unlabeled and 1..K the classes, which are the disk ids. True: 0..K-1 are the classes, and 255
-    (65535 above 254 classes) is what nobody labelled, as no smaller number is left for it.
+    `keep_zero` False: 0 = unlabeled and 1..K the classes, which are the disk ids. True: 0..K-1 are the classes. 255
+    (65535 above 254 classes) is unlabeled in both: transformers' `do_reduce_labels` makes it of 0, and leaves it alone.
     """
 
     labels: LabelMap
@@ -42,22 +43,25 @@ class Numbering:
             with opened(data) as image:
                 format, mode = image.format or "", image.mode
             _require_numbers(format, mode, sample=sample)
-            if not self.keep_zero:
-                return data
             values = decode_semantic(data)
         except BitmapError as e:
             raise DatasetError(
                 f"sample {sample}: its label: {e.message}", hint="look at the file; leave the sample out"
             ) from None
-        classes, void = self.labels.num_labels, self.labels.ignore_index
-        wrong = (values >= classes) & (values != void)
+        first, void = int(not self.keep_zero), self.labels.ignore_index
+        last = self.labels.num_labels - 1 + first
+        if not self.keep_zero and int(values.max(initial=0)) <= last:
+            return data
+        wrong = (values > last) & (values != void)
         if wrong.any():
             raise DatasetError(
-                f"sample {sample}: its label holds the value {int(values[wrong].max())}, and the classes are 0 to "
-                f"{classes - 1} with --keep-zero",
+                f"sample {sample}: its label holds the value {int(values[wrong].max())}, and the classes are {first} "
+                f"to {last}{' with --keep-zero' if self.keep_zero else ''}",
                 hint="give the --id2label that names every class",
             )
         disk: npt.NDArray[Any] = values.astype(self.labels.dtype)
+        if not self.keep_zero:
+            return encode_semantic(np.where(values == void, self.labels.dtype(0), disk))
         return encode_semantic(disk + 1)  # void is the highest number of its type, and wraps to 0
 
     @property
@@ -71,7 +75,7 @@ class Numbering:
         if self.keep_zero:
             return ", ".join([*shown, *dots, *rest, f"{self.labels.ignore_index} = unlabeled"])
         doubt = f" (if 0 is {names[0]}, pass --keep-zero)" if names[0].lower() in (BACKGROUND, "void", "other") else ""
-        return ", ".join(["0 = unlabeled", *shown, *dots, *rest]) + doubt
+        return ", ".join([f"0 and {self.labels.ignore_index} = unlabeled", *shown, *dots, *rest]) + doubt
 
 
 def read_labels(

@@ -100,7 +100,7 @@ def load(
             are no columns.
         id2label: class names of a foreign dataset: a JSON file, a Hub dataset repo "user/name[@revision][:file]", or a
             column that lists ClassLabels; None = its own id2label.json. Its numbers are those in the labels if its
-            0 is "unlabeled", else one less, as in ADE20K's: 0 in a label is then unlabeled.
+            0 is "unlabeled", else one less, as in ADE20K's: 0 in a label is then unlabeled, and so is 255.
         keep_zero: 0 in the labels is the class that id2label calls 0; unlabeled is 255.
         config: the configuration (subset) of a foreign dataset that has several.
 

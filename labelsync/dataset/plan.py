@@ -78,11 +78,13 @@ def require_samples(selection: Selection, release: Release) -> None:
     """Raises DatasetError if there is nothing to convert."""
     if selection.samples:
         return
-    totals = Ledger(tuple(selection.ledger.values())).totals
-    what = ", ".join(f"{n} {outcome}" for outcome, n in totals.items() if n) or "none at all"
+    ledger = Ledger(tuple(selection.ledger.values()))
+    what = ", ".join(f"{n} {outcome}" for outcome, n in ledger.totals.items() if n) or "none at all"
+    left_out = ledger.statuses_left_out
+    told = f" (by status: {', '.join(f'{n} {status}' for status, n in left_out.items())})" if left_out else ""
     raise DatasetError(
-        f"release {release.name!r} has no sample to convert: {what}",
-        hint="label some, or take other statuses with --status",
+        f"release {release.name!r} has no sample to convert: {what}{told}",
+        hint=f"take those with --status {','.join(left_out)}" if left_out else "label some",
     )
 
 

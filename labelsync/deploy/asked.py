@@ -94,8 +94,9 @@ def subject_of(
     if images:
         photos = of_files(images, settings.limit)
         digest = digest_of([sha256(photo.image.tobytes()) for photo in opened(photos)])
-        what = f"{len(photos)} images given"
-        return Subject(what, digest, photos, None, of_files(images, _CALIBRATION) if int8 else (), what * int8)
+        ranges = of_files(images, _CALIBRATION) if int8 else []
+        calibrated_on = f"{len(ranges)} images given" if int8 else ""
+        return Subject(f"{len(photos)} images given", digest, photos, None, ranges, calibrated_on)
     if int8:
         raise OptionError("--quantize int8 takes its ranges from real images", hint="give --dataset or --images")
     return Subject(f"{DRAWN} drawn scenes", "drawn", drawn())

@@ -2,10 +2,10 @@
 
 import threading
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, MutableMapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,22 +17,20 @@ from labelsync.deploy.instances import instances, merge_specks
 from labelsync.deploy.journal import Journal, Past
 from labelsync.deploy.ordering import set_priority, with_theirs
 from labelsync.deploy.strategy import Judgement, Strategy, judge, priorities
-from labelsync.deploy.writing import write_label
-from labelsync.errors import AuthError, BitmapError, ServiceError
+from labelsync.deploy.writing import WRITERS, write_label
+from labelsync.errors import AuthError, BitmapError, LabelsyncError, ServiceError
 from labelsync.model.ahead import load_ahead
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image
 from labelsync.pixels.instance import encode_instance_bitmap
 from labelsync.records.prelabels import PrelabelRow
-from labelsync.release.assets import Asset, fetch_assets
+from labelsync.release.assets import Asset, Fetched, stream_assets
 from labelsync.release.cache import AssetCache
+from labelsync.release.current import AHEAD, DOWNLOADS
 from labelsync.release.labeling import Labeling, NewLabel, SampleState
 from labelsync.release.signed_urls import SignedUrls
 
-WRITERS = 4  # labels written at the same time; each takes five requests, one after the other
-GIVE_UP_AFTER = 4  # labels in a row that the server did not take, each with its retries
-
-_DOWNLOADS = 16  # at the same time, as in `pull`
+GIVE_UP_AFTER = 4  # labels in a row that the server did not take, each with its retries; then the run ends
 
 
 @dataclass(frozen=True)
@@ -49,36 +47,34 @@ class Job:
     strategy: Strategy | None
 
 
-def draft(job: Job, samples: Sequence[SampleState], keep: Mapping[str, PrelabelRow]) -> Iterator[PrelabelRow]:
-    """Fetch the images of all samples, predict, write and order them; one row for each.
+def draft(
+    job: Job, samples: Sequence[SampleState], keep: Mapping[str, PrelabelRow], rows: MutableMapping[str, PrelabelRow]
+) -> None:
+    """Fetch the image of every sample, predict, write and order it; some images ahead, so the first need not wait.
 
     Args:
         keep: rows of samples that only get a priority.
+        rows: gets a row for each, as soon as it is known what became of it: whatever ends this, they are right.
 
     Raises:
         AuthError: the key may not write; what was under way is finished, the rest never starts.
         ModelError: as `Segmenter`.
     """
-    cache = AssetCache()
-    with cache.in_use(), SignedUrls({str(s.image_url): s.uuid for s in samples}) as sign:
-        images = {s.uuid: Asset(str(s.image_url), "image") for s in samples}
-        fetched, problems = fetch_assets(images.values(), cache=cache, workers=_DOWNLOADS, sign=sign)
-        ready = []
-        for sample in samples:
-            if images[sample.uuid] in problems:
-                reason = f"image {problems[images[sample.uuid]]}"
-                yield PrelabelRow(sample.uuid, sample.name, "failed", reason, sample.status)
-            else:
-                ready.append(sample)
-        paths = {s.uuid: fetched[images[s.uuid]].path for s in ready}
-        patience = _Patience()
-        rows = _written(job, ready, paths, keep, patience)
-        yield from _ordered(job, rows, patience) if job.strategy and job.strategy.diverse else (d.row for d in rows)
+    patience = _Patience()
+    placed: list[_Drafted] = []
+    with closing(_written(job, samples, keep, patience, rows)) as drafted:
+        for one in drafted:
+            placed += [one] if one.embedding is not None else []
+    if placed:
+        _order(job, placed, patience, rows)
+    for sample in samples:
+        if sample.uuid not in rows:
+            rows[sample.uuid] = PrelabelRow(sample.uuid, sample.name, "failed", _given_up())
 
 
 @dataclass(frozen=True, eq=False)
 class _Drafted:
-    """A sample's row and, if it is to be ordered, what the model says of the image."""
+    """A sample's row and, if it is to be ordered once all were seen, what the model says of the image."""
 
     state: SampleState
     row: PrelabelRow
@@ -89,22 +85,32 @@ class _Drafted:
 def _written(
     job: Job,
     samples: Sequence[SampleState],
-    paths: Mapping[str, Path],
     keep: Mapping[str, PrelabelRow],
     patience: "_Patience",
-) -> Iterator[_Drafted]:
+    rows: MutableMapping[str, PrelabelRow],
+) -> Generator[_Drafted, None, None]:
     """In the order of the samples; a batch is predicted while the one before it is written."""
 
     def write(sample: SampleState, found: Judgement | None, problem: str) -> _Drafted:
-        return _write(job, sample, found, problem, kept=keep.get(sample.uuid), patience=patience)
+        try:
+            made = _write(job, sample, found, problem, kept=keep.get(sample.uuid), patience=patience)
+        except LabelsyncError as e:
+            rows[sample.uuid] = PrelabelRow(sample.uuid, sample.name, "failed", e.message)
+            raise
+        if made.row.outcome != "ordered" or made.row.priority is not None:  # else its order is still to come
+            rows[sample.uuid] = made.row
+        return made
 
     waiting: deque[Future[_Drafted]] = deque()
     with (
         ThreadPoolExecutor(WRITERS, thread_name_prefix="prelabel") as pool,
         tqdm(total=len(samples), desc="prelabel", unit="image", disable=None) as bar,
+        closing(_predicted(job, samples)) as predicted,
     ):
         try:
-            for sample, found, problem in _predicted(job, samples, paths):
+            for sample, found, problem in predicted:
+                if patience.is_over:
+                    break
                 waiting.append(pool.submit(write, sample, found, problem))
                 if len(waiting) > WRITERS + job.segmenter.batch_size:
                     yield waiting.popleft().result()
@@ -118,38 +124,58 @@ def _written(
 
 
 def _predicted(
-    job: Job, samples: Sequence[SampleState], paths: Mapping[str, Path]
-) -> Iterator[tuple[SampleState, Judgement | None, str]]:
+    job: Job, samples: Sequence[SampleState]
+) -> Generator[tuple[SampleState, Judgement | None, str], None, None]:
     """Each sample with what the model says of it, or None and the reason."""
 
-    def load(sample: SampleState) -> npt.NDArray[np.uint8]:
+    def load(item: tuple[SampleState, Fetched | str]) -> npt.NDArray[np.uint8]:
+        if isinstance(item[1], str):
+            raise BitmapError(item[1])
         try:
-            return decode_image(paths[sample.uuid].read_bytes())
+            return decode_image(item[1].path.read_bytes())
         except OSError as e:
             raise BitmapError(e.strerror or str(e)) from None
 
-    for batch in load_ahead(samples, load, batch_size=job.segmenter.batch_size):
-        images = {loading.item.uuid: loading.value for loading in batch if loading.value is not None}
-        found = dict(zip(images, judge(job.segmenter, list(images.values()), job.strategy), strict=True))
-        yield from ((loading.item, found.get(loading.item.uuid), loading.problem) for loading in batch)
+    with closing(_fetched(samples)) as items:
+        for batch in load_ahead(items, load, batch_size=job.segmenter.batch_size):
+            images = [loading.value for loading in batch if loading.value is not None]
+            found = iter(judge(job.segmenter, images, job.strategy))
+            for loading in batch:
+                yield loading.item[0], None if loading.value is None else next(found), loading.problem
 
 
-def _ordered(job: Job, drafted: Iterable[_Drafted], patience: "_Patience") -> Iterator[PrelabelRow]:
-    """The rows, once every sample was seen and has its place among the others."""
+def _fetched(samples: Sequence[SampleState]) -> Generator[tuple[SampleState, Fetched | str], None, None]:
+    """Each sample and its image in the asset cache, which `pull` finds there once the labels are released."""
+    cache = AssetCache()
+    assets = (Asset(str(s.image_url), "image") for s in samples)
+    with (
+        cache.in_use(),
+        SignedUrls({str(s.image_url): s.uuid for s in samples}) as sign,
+        closing(stream_assets(assets, cache=cache, workers=DOWNLOADS, ahead=AHEAD, sign=sign)) as images,
+    ):
+        yield from zip(samples, images, strict=True)
+
+
+def _order(job: Job, placed: Sequence[_Drafted], patience: "_Patience", rows: MutableMapping[str, PrelabelRow]) -> None:
+    """Give every sample its place among the others, once all were seen."""
     assert job.strategy is not None  # noqa: S101 - for the type
-    every = list(drafted)
-    placed = [d for d in every if d.embedding is not None]
     found = priorities(
         [d.unsure for d in placed], [d.embedding for d in placed if d.embedding is not None], job.strategy
     )
-    value = {d.state.uuid: priority for d, priority in zip(placed, found, strict=True)}
 
-    def order(one: _Drafted) -> PrelabelRow:
-        return _place(job, one.state, one.row, value[one.state.uuid], patience) if one in placed else one.row
+    def order(one: tuple[_Drafted, float]) -> None:
+        uuid = one[0].state.uuid
+        try:
+            rows[uuid] = _place(job, one[0].state, one[0].row, one[1], patience)
+        except LabelsyncError as e:
+            rows[uuid] = replace(one[0].row, outcome="failed", reason=e.message)
+            raise
 
+    every = list(zip(placed, found, strict=True))
     with ThreadPoolExecutor(WRITERS, thread_name_prefix="prelabel") as pool:
         try:
-            yield from pool.map(order, tqdm(every, desc="order", unit="image", disable=None))
+            for _ in tqdm(pool.map(order, every), total=len(every), desc="order", unit="image", disable=None):
+                pass
         except BaseException:
             pool.shutdown(wait=True, cancel_futures=True)
             raise
@@ -158,6 +184,10 @@ def _ordered(job: Job, drafted: Iterable[_Drafted], patience: "_Patience") -> It
 # -------------------------------------------------------------------- one sample
 
 _WAITING = ("prelabeled", "ordered", "there", "empty")  # outcomes of samples that somebody will label
+
+
+def _given_up() -> str:
+    return f"not tried, the server did not take {GIVE_UP_AFTER} labels in a row"
 
 
 class _Patience:
@@ -188,8 +218,7 @@ def _write(
     if found is None:
         return _Drafted(sample, PrelabelRow(sample.uuid, sample.name, "failed", f"image {problem}", sample.status))
     if patience.is_over:
-        reason = f"not tried, the server did not take {GIVE_UP_AFTER} labels in a row"
-        return _Drafted(sample, PrelabelRow(sample.uuid, sample.name, "failed", reason))
+        return _Drafted(sample, PrelabelRow(sample.uuid, sample.name, "failed", _given_up()))
     row = kept
     if row is None:
         row = _one(job, sample, found.bitmap)

@@ -76,7 +76,7 @@ def export(
         dynamic: axes of the input that may vary: "batch", "size" (of frames always), or "none".
         opset: version of ONNX's operators.
         quantize: "int8": convolutions and linear layers in 8 bits, with ranges from at most 64 images of the dataset's
-            train split, or of `images`.
+            train split, or of `images`: those it is compared on, too, so a dataset tells more.
         fp16: in 16-bit floats.
         dataset: what to compare on, and to score both on: as for `evaluate`.
         split: of the dataset.

@@ -2,13 +2,17 @@
 
 import glob
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from labelsync.errors import LabelsyncError, OptionError
 from labelsync.pixels import video
+from labelsync.store.files import sha256
 from labelsync.store.manifest import read_manifest
+
+_LONGEST = 200  # bytes of one part of a path; file systems take 255, of which a temporary name needs some
 
 SUFFIXES = frozenset({".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"})
 
@@ -47,8 +51,8 @@ def output_names(files: Sequence[Path]) -> list[str]:
     """A name without suffix for what is made from each file, "/" between folders; no two are the same.
 
     The folders below the files' common folder stay, so a/x.jpg and b/x.jpg give a/x and b/x. Of x.jpg and x.png in one
-    folder both keep their suffix: x.jpg, x.png; so does every video, whose frames are named below it. Letters' case
-    makes no difference between two names, since it makes none on some file systems.
+    folder both keep their suffix: x.jpg, x.png; so does every video, whose frames are named below it. Letters' case and
+    the spelling of accents make no difference between two names, since they make none on some file systems.
     """
     if not files:
         return []
@@ -60,25 +64,40 @@ def output_names(files: Sequence[Path]) -> list[str]:
 def unique_names(paths: Iterable[PurePosixPath]) -> list[str]:
     """As `output_names`, for paths that are relative already."""
     paths = list(paths)
-    stems = Counter(_short(path).casefold() for path in paths)
+    stems = Counter(_folded(_short(path)) for path in paths)
     names: list[str] = []
     taken: set[str] = set()
     for path in paths:
         short = _short(path)
-        name = plain = short if stems[short.casefold()] == 1 else path.as_posix()
+        name = plain = short if stems[_folded(short)] == 1 else path.as_posix()
         number = 2
-        while name.casefold() in taken:
+        while _folded(name) in taken:
             name = f"{plain}-{number}"
             number += 1
-        taken.add(name.casefold())
+        taken.add(_folded(name))
         names.append(name)
     return names
 
 
 def safe_path(name: str) -> PurePosixPath:
-    """A sample's name, which may be anything, as a relative path that stays where it is put."""
+    """A sample's name, which may be anything, as a relative path that stays where it is put and that files may have."""
     parts = ("".join(c if c.isprintable() and c not in '\\:*?"<>|' else "-" for c in p) for p in name.split("/"))
-    return PurePosixPath(*([p for p in parts if p.strip(". ")] or ["image"]))
+    return PurePosixPath(*([_not_too_long(p) for p in parts if p.strip(". ")] or ["image"]))
+
+
+def _not_too_long(part: str) -> str:
+    """A name that leaves room for a suffix: of a longer one its digest, its first characters and its own suffix."""
+    if len(part.encode("utf-8", "replace")) <= _LONGEST:
+        return part
+    suffix = PurePosixPath(part).suffix
+    suffix = suffix if suffix.lower() in SUFFIXES else ""
+    start = part.encode("utf-8", "replace")[: _LONGEST - 20].decode(errors="ignore")
+    return f"{start}-{sha256(part.encode('utf-8', 'replace'))[:12]}{suffix}"
+
+
+def _folded(name: str) -> str:
+    """What two names have in common that some file system takes for one: case, and how an accent is spelled."""
+    return unicodedata.normalize("NFC", name).casefold()
 
 
 def _short(path: PurePosixPath) -> str:
@@ -91,6 +110,8 @@ def _is_below(file: Path, folder: Path) -> bool:
 
 
 def _expand(item: str) -> list[Path]:
+    if not item:  # as a path it would be the current folder
+        return []
     path = Path(item).expanduser()
     if path.is_dir():
         folder = path / "images" if stage_of(path) == "pull" else path

@@ -21,7 +21,7 @@ import math
 import os
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, cast
@@ -175,13 +175,19 @@ class Journal:
         self.past = past
 
     def add(self, event: str, **values: Any) -> None:
-        """Append one line."""
+        """Append one line, or nothing of it: behind half a line of a full disk, the next one would be lost too."""
         line = {"event": event, **values}
         data = (json.dumps(line, ensure_ascii=False) + "\n").encode()
         with self._lock:
-            while data:
-                data = data[os.write(self._fd, data) :]
-            os.fsync(self._fd)
+            end = os.lseek(self._fd, 0, os.SEEK_END)
+            try:
+                while data:
+                    data = data[os.write(self._fd, data) :]
+                os.fsync(self._fd)
+            except BaseException:
+                with suppress(OSError):
+                    os.ftruncate(self._fd, end)
+                raise
             self.past.take(json.loads(json.dumps(line)))
 
 

@@ -16,16 +16,16 @@ from typing import Any
 from labelsync.deploy.output import Prediction
 from labelsync.store.files import write_text
 
-_LINES, _KIND = "lines.jsonl", "kind.json"
+LINES, _KIND = "lines.jsonl", "kind.json"
 _FILES = ("bitmap", "overlay", "entropy", "probabilities")
 
 
-class Kept:
-    """The folder that predictions are written to until all are done.
+class Unfinished:
+    """The folder with what is done until all is.
 
     Args:
         folder: it; made if it is not there, emptied if it is of another kind of run.
-        kind: digest of the model and of the settings that shape a prediction.
+        kind: digest of the model and of the settings that shape what is kept.
     """
 
     def __init__(self, folder: Path, kind: str) -> None:
@@ -34,24 +34,15 @@ class Kept:
             shutil.rmtree(folder)
         folder.mkdir(exist_ok=True)
         write_text(folder / _KIND, kind)
-        lines = (_line(text) for text in _read(folder / _LINES).splitlines())
-        self._done = {line.bitmap: line for line in lines if line is not None}
+        self.lines = _read(folder / LINES).splitlines()
         self._lock = threading.Lock()
-        self._file = (folder / _LINES).open("a", encoding="utf-8")
+        self._file = (folder / LINES).open("a", encoding="utf-8")
         self._file.write("\n")  # the last line may have been cut short
 
-    def find(self, name: str, digest: str) -> Prediction | None:
-        """The line of an image of that output name and content, if it is done and its files are there."""
-        line = self._done.get(f"bitmaps/{name}.png")
-        if line is None or line.sha256 != digest:
-            return None
-        made = [str(getattr(line, kind)) for kind in _FILES]
-        return line if all((self.folder / path).is_file() for path in made if path) else None
-
-    def add(self, line: Prediction) -> None:
-        """Note that an image is done. May be called from several threads."""
+    def note(self, line: str) -> None:
+        """Add a line, with its end. May be called from several threads."""
         with self._lock:
-            self._file.write(to_line(line))
+            self._file.write(line)
             self._file.flush()
 
     def discard(self) -> None:
@@ -63,21 +54,47 @@ class Kept:
         """Write no more."""
         self._file.close()
 
+
+class Kept(Unfinished):
+    """The folder that predictions are written to until all are done."""
+
+    def __init__(self, folder: Path, kind: str) -> None:
+        super().__init__(folder, kind)
+        lines = (_line(text) for text in self.lines)
+        self._done = {line.bitmap: line for line in lines if line is not None}
+
+    def find(self, name: str, digest: str) -> Prediction | None:
+        """The line of an image of that output name and content, if it is done and its files are there."""
+        line = self._done.get(f"bitmaps/{name}.png")
+        if line is None or line.sha256 != digest:
+            return None
+        made = [str(getattr(line, kind)) for kind in _FILES]
+        return line if all((self.folder / path).is_file() for path in made if path) else None
+
+    def add(self, line: Prediction) -> None:
+        """Note that an image is done. May be called from several threads."""
+        self.note(to_line(line))
+
     def hand_over(self, work: Path) -> None:
         """Move all files to `work`, on the same disk."""
         self.close()
-        for name in (_LINES, _KIND):
+        for name in (LINES, _KIND):
             (self.folder / name).unlink(missing_ok=True)
         for path in sorted(self.folder.iterdir()):
             path.rename(work / path.name)
         self.folder.rmdir()
 
 
+def beside(out: Path) -> Path:
+    """Where what is not finished lies."""
+    out = out.resolve()
+    return out.with_name(f".{out.name}.unfinished")
+
+
 @contextmanager
 def keeping(out: Path, kind: str) -> Iterator[Kept]:
     """The `Kept` beside `out`. The lock on `out` must be held."""
-    out = out.resolve()
-    kept = Kept(out.with_name(f".{out.name}.unfinished"), kind)
+    kept = Kept(beside(out), kind)
     try:
         yield kept
     finally:

@@ -16,10 +16,9 @@ from labelsync.deploy.kept import Kept, keeping, to_line
 from labelsync.deploy.output import Prediction, Wanted, answers, save
 from labelsync.deploy.sources import Item, Source, find_sources
 from labelsync.errors import SamplesFailed
-from labelsync.labels import LabelMap
 from labelsync.model.ahead import Loading, load_ahead
 from labelsync.model.loaded import pick_device
-from labelsync.model.precision import pick_precision
+from labelsync.model.precision import pick_precision, refuse_precision
 from labelsync.model.segmenter import Segmenter
 from labelsync.model.source import locate
 from labelsync.model.ways import read_ways
@@ -81,7 +80,8 @@ def predict(
     Args:
         model: a model folder, a Hub id "user/name[@revision]", or an .onnx file of `export`.
         images: files, folders (all images below them), globs and videos; a folder or Hub id of a dataset, with `split`;
-            "owner/name", which is no path here, for all samples of a dataset on Segments.ai (SEGMENTS_API_KEY).
+            "owner/name", which is no path here, for all samples of a dataset on Segments.ai (SEGMENTS_API_KEY). Of
+            several datasets, or files beside one, what is made of each dataset lies in a folder of its name.
         out: folder to leave.
         split: which split of the datasets that `images` names, as for `evaluate`.
         overlays: also write pictures to look at, and of a video an overlay video.
@@ -90,7 +90,7 @@ def predict(
         probabilities: also write probabilities/ (`numpy.load(..)["probabilities"]`): (K, H, W) uint8, [i] is the
             softmax probability of class id i + 1 in 255ths. Several megabytes an image; images then run one by one.
         precision: "fp32", "bf16" or "fp16" (mixed precision), "auto" = fp16 on a CUDA device, fp32 elsewhere.
-            `evaluate` always computes in fp32.
+            `evaluate` always computes in fp32. An .onnx file computes in what it was exported in: refused beside one.
         batch_size: images run through the model at once.
         device: "cuda", "cpu", ...; None = a GPU if there is one.
         flip, scales, window: also look at images mirrored, in several sizes and through windows, as `Segmenter` does.
@@ -114,9 +114,12 @@ def predict(
         "keep_zero": keep_zero,
         "config": config,
     }
-    computed = pick_precision(precision, pick_device(device))
+    files = locate(model)
+    if files.file is not None and precision != "auto":
+        refuse_precision(files.source, precision)
+    computed = pick_precision(precision if files.file is None else "fp32", pick_device(device))
     sources = find_sources([str(item) for item in given], split=split, reading=reading, outside=Path(out))
-    inputs = {"model": locate(model).digest, "images": digest_of([[s.shown, s.digest] for s in sources])}
+    inputs = {"model": files.digest, "images": digest_of([[s.shown, s.digest] for s in sources])}
     wanted = Wanted(overlays, entropy, probabilities)
     ways = read_ways(flip=flip, scales=scales, window=window)
     seen: dict[str, Any] = {"flip": ways.flip, "scales": list(ways.scales), "window": ways.window_text}
@@ -133,8 +136,8 @@ def predict(
                 videos = run.watch(sources, made)
                 kept.hand_over(work)
             resumed = run.resumed
-            manifest = _write(work, made, videos, segmenter.labels, inputs=inputs, settings=settings)
-    record = _record(manifest, path=str(out), model=str(model), precision=computed)
+            manifest = _write(work, made, videos, segmenter, inputs=inputs, settings=settings)
+    record = _record(manifest, path=str(out), model=str(model))
     if record.failed:
         raise _unread(record.failed, record.images, f"the others are in {out}")
     return replace(record, seconds=round(time.perf_counter() - started, 1), resumed=resumed, unchanged=unchanged)
@@ -228,21 +231,21 @@ def _write(
     work: Path,
     made: Sequence[Prediction],
     videos: Mapping[str, VideoScores],
-    labels: LabelMap,
+    segmenter: Segmenter,
     *,
     inputs: Mapping[str, str],
     settings: Mapping[str, Any],
 ) -> Manifest:
     """id2label.json, predictions.jsonl and, last, the manifest."""
-    write_text(work / "id2label.json", labels.id2label_json())
+    write_text(work / "id2label.json", segmenter.labels.id2label_json())
     write_text(work / "predictions.jsonl", "".join(to_line(line) for line in made))
     failed = {line.image: line.problem for line in made if line.problem}
-    summary = {"images": len(made), "failed": failed, "videos": {name: asdict(v) for name, v in videos.items()}}
-    return write_manifest(work, "predict", inputs=inputs, settings=settings, summary=summary, labels=labels)
+    summary: dict[str, Any] = {"images": len(made), "failed": failed, "precision": segmenter.precision}
+    summary["videos"] = {name: asdict(v) for name, v in videos.items()}
+    return write_manifest(work, "predict", inputs=inputs, settings=settings, summary=summary, labels=segmenter.labels)
 
 
 def _record(manifest: Manifest, **here: Any) -> PredictRecord:
     """The record of predictions, made just now or found; `here` = what depends on this call."""
-    return from_json(
-        PredictRecord, to_json({"videos": {}} | manifest.summary | here | {"seconds": 0.0}), where="record"
-    )
+    older = {"videos": {}, "precision": manifest.settings.get("precision", "fp32")}  # what old manifests lack
+    return from_json(PredictRecord, to_json(older | manifest.summary | here | {"seconds": 0.0}), where="record")

@@ -1,8 +1,10 @@
 """`select`: the images of a folder or a video that are worth labeling, before any of them is uploaded."""
 
 import json
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from tqdm import tqdm
 
-from labelsync.deploy.strategy import DIGITS, Strategy, judge, ranking, read_strategy
+from labelsync.deploy.seen import Seen, Sight, seeing
+from labelsync.deploy.strategy import DIGITS, Strategy, judge, ranking, read_strategy, require_strategy
 from labelsync.errors import BitmapError, OptionError, SamplesFailed
 from labelsync.model.ahead import load_ahead
 from labelsync.model.segmenter import Segmenter
@@ -44,7 +47,8 @@ def select(
 
     Images and frames are called as `add_images` calls them. With `out` the chosen ones are left in its folder images/,
     which add_images takes as it is, and their list in chosen.jsonl, the first first. The same input gives the same
-    choice.
+    choice. With `out` an interrupted run goes on where it was when the command is given again: what the model has said
+    so far is kept in .OUT.unfinished beside the folder.
 
     Args:
         images: image files, folders (every image below them) and videos; one or several of them.
@@ -68,8 +72,9 @@ def select(
     for flag, value in (("--count", count), ("--every", every)):
         if value < 1:
             raise OptionError(f"{flag} is {value}, which is out of range", hint="give 1 or more")
-    found = _gather(images)
-    inputs = {"model": locate(model).digest, "images": _digest(found)}
+    found = _gather(images, outside=out)
+    digests = _digests(found)
+    inputs = {"model": locate(model).digest, "images": _digest_of(found, digests)}
     settings = {"count": count, "strategy": order.name, "every": every}
     manifest = None if out is None or overwrite else already_made(Path(out), "select", inputs=inputs, settings=settings)
     if manifest is not None:
@@ -77,30 +82,51 @@ def select(
         record = from_json(SelectRecord, to_json(summary), where="manifest.json")
     else:
         segmenter = Segmenter(model, device=device, batch_size=batch_size)
+        require_strategy(segmenter, order)
+        look = partial(_Look, segmenter, found, digests, order, every)
         if out is None:
-            record, _ = _choose(segmenter, found, order, count=count, every=every)
+            record, _ = _choose(look(None), count)
         else:
-            with stage_folder(out, stage="select", overwrite=overwrite) as work:
-                record, pictures = _choose(segmenter, found, order, count=count, every=every)
+            with (
+                stage_folder(out, stage="select", overwrite=overwrite) as work,
+                seeing(Path(out), inputs["model"], order) as seen,
+            ):
+                record, pictures = _choose(look(seen), count)
                 _leave(work, record.chosen, pictures, every=every)
                 summary = {k: v for k, v in asdict(record).items() if k not in ("path", "model", "unchanged")}
                 write_manifest(work, "select", inputs=inputs, settings=settings, summary=summary)
+                seen.discard()
         record = replace(record, path=str(out or ""), model=str(model))
     _refuse_failed(record)
     return record
 
 
-def _gather(images: str | Path | Sequence[str | Path]) -> list[Picture | Path]:
+def _gather(images: str | Path | Sequence[str | Path], *, outside: str | Path | None) -> list[Picture | Path]:
+    """What is looked at; what an earlier choice left in the folder `outside` is not chosen from again."""
     found = gather([images] if isinstance(images, str | Path) else images)
+    if outside is not None:
+        below = os.path.realpath(outside)
+        found = [p for p in found if not Path(os.path.realpath(_path(p))).is_relative_to(below)]
+        if not found:
+            raise OptionError(f"all images lie in {outside}, the folder to leave", hint="choose another --out")
     if at_urls := [p for p in found if isinstance(p, Picture) and p.url]:
         raise OptionError(f"{at_urls[0].name!r} is at a URL", hint="select looks at files: download it first")
     return found
 
 
-def _digest(found: Sequence[Picture | Path]) -> str:
-    """Of the names and contents of what is looked at; a file that cannot be read has none, and is told later."""
-    named = [(p.name, p.path) if isinstance(p, Picture) else (p.name, p) for p in found]
-    return digest_of([[name, _sha256(path)] for name, path in named])
+def _digests(found: Sequence[Picture | Path]) -> dict[Path, str]:
+    """Of the content of what is looked at; a file that cannot be read has "", and is told of later."""
+    paths = dict.fromkeys(_path(p) for p in found)
+    return {path: _sha256(path) for path in paths}
+
+
+def _digest_of(found: Sequence[Picture | Path], digests: Mapping[Path, str]) -> str:
+    """Of the names and contents of all."""
+    return digest_of([[p.name, digests[_path(p)]] for p in found])
+
+
+def _path(item: Picture | Path) -> Path:
+    return item.path if isinstance(item, Picture) else item
 
 
 def _sha256(path: Path) -> str:
@@ -124,61 +150,86 @@ def _refuse_failed(record: SelectRecord) -> None:
 
 
 @dataclass(frozen=True, eq=False)
-class _Judged:
-    """An image that the model has seen; of its pixels nothing is kept."""
+class _Look:
+    """What is looked at, and how; `digests` = of the files, `seen` = what an interrupted run has kept."""
 
-    picture: Picture
-    unsure: float
-    embedding: npt.NDArray[np.float32]
+    segmenter: Segmenter
+    found: Sequence[Picture | Path]
+    digests: Mapping[Path, str]
+    order: Strategy
+    every: int
+    seen: Seen | None
+
+    def identity(self, picture: Picture) -> str:
+        """What an image is made of."""
+        return picture.digest or f"sha256:{self.digests[picture.path]}"
+
+    def find(self, picture: Picture) -> Sight | None:
+        """What the model has said of a picture already."""
+        return self.seen.find(picture.name, self.identity(picture)) if self.seen is not None else None
+
+    def add(self, picture: Picture, sight: Sight) -> None:
+        """Keep what the model says of a picture."""
+        if self.seen is not None:
+            self.seen.add(picture.name, self.identity(picture), sight)
 
 
-def _choose(
-    segmenter: Segmenter, found: Sequence[Picture | Path], order: Strategy, *, count: int, every: int
-) -> tuple[SelectRecord, list[Picture]]:
+def _choose(look: _Look, count: int) -> tuple[SelectRecord, list[Picture]]:
     """The record, still without what depends on the call, and the pictures that were chosen."""
     failed: dict[str, str] = {}
-    judged = list(_judged(segmenter, found, order, every=every, failed=failed))
+    judged, order = list(_judged(look, failed)), look.order
     if not judged:
+        if look.seen is not None:
+            look.seen.discard()
         _refuse_failed(SelectRecord("", "", order.name, 0, (), failed))
-    unsure, embeddings = [j.unsure for j in judged], [j.embedding for j in judged]
+    unsure, embeddings = [sight.unsure for _, sight in judged], [sight.embedding for _, sight in judged]
     best = [judged[i] for i in ranking(unsure, embeddings, order, count=count)]
     chosen = tuple(
         ChosenImage(
-            name=j.picture.name,
-            source=str(j.picture.path),
-            frame=j.picture.metadata.get("frame"),
-            uncertainty=round(j.unsure, DIGITS) if order.uncertainty else None,
+            name=picture.name,
+            source=str(picture.path),
+            frame=picture.metadata.get("frame"),
+            uncertainty=round(sight.unsure, DIGITS) if order.uncertainty else None,
         )
-        for j in best
+        for picture, sight in best
     )
-    return SelectRecord("", "", order.name, len(judged), chosen, failed), [j.picture for j in best]
+    return SelectRecord("", "", order.name, len(judged), chosen, failed), [picture for picture, _ in best]
 
 
-def _judged(
-    segmenter: Segmenter, found: Sequence[Picture | Path], order: Strategy, *, every: int, failed: dict[str, str]
-) -> Iterator[_Judged]:
-    """Every image in order, while the next are read; `failed` gets those that cannot be."""
-    frames = [count_frames(v) for v in found if isinstance(v, Path)]
-    total = sum(isinstance(p, Picture) for p in found) + sum(-(-n // every) for n in frames)
+def _judged(look: _Look, failed: dict[str, str]) -> Iterator[tuple[Picture, Sight]]:
+    """Every image in order, while the next are read; of its pixels nothing is kept. `failed` gets those that cannot be
+    read."""
+    frames = [count_frames(v) for v in look.found if isinstance(v, Path)]
+    total = sum(isinstance(p, Picture) for p in look.found) + sum(-(-n // look.every) for n in frames)
+
+    def load(picture: Picture) -> npt.NDArray[np.uint8] | Sight:
+        return look.find(picture) or _load(picture)
+
     with tqdm(total=None if 0 in frames else total, desc="select", unit="image", disable=None) as bar:
-        for batch in load_ahead(_pictures(found, every, failed), _load, batch_size=segmenter.batch_size):
+        for batch in load_ahead(_pictures(look, failed), load, batch_size=look.segmenter.batch_size):
             failed |= {x.item.name: x.problem for x in batch if x.value is None}
-            seen = [x for x in batch if x.value is not None]
-            answers = judge(segmenter, [x.value for x in seen if x.value is not None], order)
-            for loading, answer in zip(seen, answers, strict=True):
-                yield _Judged(_bare(loading.item), answer.uncertainty, answer.embedding)
+            new = [x.value for x in batch if isinstance(x.value, np.ndarray)]
+            answers = iter(judge(look.segmenter, new, look.order) if new else ())
+            for loading in batch:
+                if isinstance(loading.value, np.ndarray):
+                    answer = next(answers)
+                    sight = Sight(answer.uncertainty, answer.embedding)
+                    look.add(loading.item, sight)
+                    yield _bare(loading.item), sight
+                elif loading.value is not None:
+                    yield _bare(loading.item), loading.value
             bar.update(len(batch))
 
 
-def _pictures(found: Sequence[Picture | Path], every: int, failed: dict[str, str]) -> Iterator[Picture]:
+def _pictures(look: _Look, failed: dict[str, str]) -> Iterator[Picture]:
     """Images as they are, videos frame by frame; one that breaks off goes into `failed`, what came before counts."""
-    for item in found:
+    for item in look.found:
         if isinstance(item, Picture):
             yield item
             continue
         empty = True
         try:
-            for frame in frames_of(item, every=every, skip=lambda _: False):
+            for frame in frames_of(item, every=look.every, skip=lambda p: look.find(p) is not None):
                 empty = False
                 yield frame
         except BitmapError as e:

@@ -6,6 +6,7 @@ the Hub. What is neither on disk nor given with --split and reads "owner/name" i
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -83,13 +84,21 @@ def find_sources(given: Sequence[str], *, split: str | None, reading: Mapping[st
     if not given:
         raise OptionError("no images", hint="give image files, folders or globs")
     if split is not None:
-        return [_of_split(dataset, split, reading) for dataset in given]
+        folders = _folders(given, alone=len(given) == 1)
+        return [_of_split(d, split, reading, folder) for d, folder in zip(given, folders, strict=True)]
     if stated := [name for name, value in reading.items() if value]:
         flag = f"--{stated[0].replace('_', '-')}"
         raise OptionError(f"{flag} is about a dataset", hint="say which split of it with --split")
     remote = [item for item in given if _is_on_segments(item)]
     local = [item for item in given if item not in remote]
-    return [*_of_files(find_images(local, outside=outside)), *(_of_segments(name) for name in remote)]
+    folders = _folders(remote, alone=not local and len(remote) == 1)
+    found = [_of_segments(name, folder) for name, folder in zip(remote, folders, strict=True)]
+    return [*_of_files(find_images(local, outside=outside)), *found]
+
+
+def _folders(datasets: Sequence[str], *, alone: bool) -> list[str]:
+    """Where what is made of each dataset lies; "" where nothing else could have the names of its samples."""
+    return [""] * len(datasets) if alone else [f"{name}/" for name in unique_names(safe_path(d) for d in datasets)]
 
 
 # -------------------------------------------------------------------- files and videos
@@ -163,11 +172,11 @@ def _digest(file: Path) -> str:
 # -------------------------------------------------------------------- datasets
 
 
-def _of_split(dataset: str, split: str, reading: Mapping[str, Any]) -> Source:
+def _of_split(dataset: str, split: str, reading: Mapping[str, Any], folder: str) -> Source:
     place, part = split_at(dataset, split)
     data = load(place, **reading)
     rows = data.splits[part]
-    names = unique_names(safe_path(row.name) for row in rows)
+    names = [folder + name for name in unique_names(safe_path(row.name) for row in rows)]
 
     def items() -> Iterator[Item]:
         for index, name in enumerate(names):
@@ -188,16 +197,16 @@ def _is_on_segments(item: str) -> bool:
 # -------------------------------------------------------------------- Segments.ai
 
 
-def _of_segments(dataset: str) -> Source:
+def _of_segments(dataset: str, folder: str) -> Source:
     samples = [s for s in current_samples(dataset) if s.image_url or s.problem]
     if not samples:
         raise OptionError(f"{dataset} on Segments.ai has no images", hint="add some, or check the name")
-    names = unique_names(safe_path(s.name) for s in samples)
+    names = [folder + name for name in unique_names(safe_path(s.name) for s in samples)]
     digest = digest_of([dataset, [[s.uuid, asset_key(s.image_url or "")] for s in samples]])
 
     def items() -> Iterator[Item]:
-        with current_images(dataset, samples) as images:
-            for sample, name in zip(samples, names, strict=True):
-                yield Item(sample.name, name, partial(images.read, sample))
+        with closing(current_images(dataset, samples)) as images:
+            for image, name in zip(images, names, strict=True):
+                yield Item(image.sample.name, name, image.read)
 
     return Source(dataset, digest, len(samples), items)

@@ -21,6 +21,7 @@ UNCERTAINTIES = ("entropy", "margin", "low-confidence", "flip")
 DIVERSE = "diverse"
 STRATEGIES = (*UNCERTAINTIES, DIVERSE, *(f"{name}+{DIVERSE}" for name in UNCERTAINTIES))
 
+SPREAD = 2000  # samples of a queue that are kept apart: of 50,000 that takes minutes, of all of them hours
 DIGITS = 6  # of a score or priority: less than a model's numbers differ by from machine to machine
 
 
@@ -77,6 +78,15 @@ def judge(segmenter: Segmenter, images: Sequence[npt.NDArray[np.uint8]], strateg
     return [Judgement(*parts) for parts in zip(bitmaps, unsure, embeddings, strict=True)]
 
 
+def require_strategy(segmenter: Segmenter, strategy: Strategy | None) -> None:
+    """Ask the model once, on a black image, before anything is fetched or kept for it.
+
+    Raises:
+        OptionError, ModelError: it cannot say what the strategy goes by, as an exported graph that gives classes.
+    """
+    judge(segmenter, [np.zeros((*segmenter.loaded.size_hw, 3), np.uint8)], strategy)
+
+
 def _unsure(
     segmenter: Segmenter, images: Sequence[npt.NDArray[np.uint8]], measure: str
 ) -> tuple[list[npt.NDArray[Any]], list[float]]:
@@ -129,11 +139,16 @@ def priorities(
     """For each image its priority in a labeling queue, 0..1, the higher the earlier.
 
     Without diversity it is the uncertainty itself, which means the same in every run of one model. With it, it is 1 for
-    the first of n images, 1 - 1/n for the second and so on: an order among these n.
+    the first of n images, 1 - 1/n for the second and so on: an order among these n. Only the first `SPREAD` are kept
+    apart, since each takes a pass over all n; the others follow by uncertainty, of equal ones the earlier first.
     """
     if not strategy.diverse:
         return [round(float(u), DIGITS) for u in unsure]
     found = [0.0] * len(unsure)
-    for place, index in enumerate(ranking(unsure, embeddings, strategy, count=len(unsure))):
+    order = ranking(unsure, embeddings, strategy, count=SPREAD)
+    if len(order) < len(unsure):
+        first = set(order)
+        order += [i for i in np.argsort(-np.round(unsure, DIGITS), kind="stable").tolist() if i not in first]
+    for place, index in enumerate(order):
         found[index] = round(1 - place / len(unsure), DIGITS)
     return found

@@ -1,14 +1,17 @@
 """`prelabel --undo`: take back what a record says was written, as far as nobody has touched it since."""
 
 import time
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 from tqdm import tqdm
 
-from labelsync.deploy.journal import RECORD, Entry, Journal, opened, read
+from labelsync.deploy.journal import RECORD, Entry, Journal, Place, opened, read
+from labelsync.deploy.ledger import kept_ledger
 from labelsync.deploy.ordering import reset_priority
-from labelsync.deploy.writing import TRIES, is_free
+from labelsync.deploy.writing import TRIES, WRITERS, is_free
 from labelsync.errors import AuthError, LabelsyncError, OptionError, SamplesFailed, ServiceError
 from labelsync.records.prelabels import PrelabelLedger, PrelabelOutcome, PrelabelRecord, PrelabelRow
 from labelsync.release import transport
@@ -20,7 +23,7 @@ def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: st
     """Delete the labels that a record says were written and that are still what was written.
 
     Where the record knows what stood there before, that is put back. The label is read right before and right after.
-    Priorities that are still what was written become 0 again.
+    Priorities that are still what was written become 0 again. The ledger then has a row for every sample of the record.
 
     Args:
         record: the folder that prelabel left, or its record.jsonl.
@@ -31,6 +34,8 @@ def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: st
         OptionError: it is of another model, dataset, labelset or server.
         SamplesFailed: labels that could not be taken back; the others are.
     """
+    if not str(record):  # as a path it would be the current folder
+        raise OptionError("--undo is empty", hint="give the folder that prelabel left")
     given = Path(record)
     path = given / RECORD if given.is_dir() or given.suffix != ".jsonl" else given
     head = read(path).head
@@ -42,15 +47,11 @@ def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: st
     with locked(path.parent), Labeling(head["labelset"]) as platform, opened(path) as journal:
         if platform.server != head["server"]:
             raise OptionError(f"{path} is of {head['server']}, not {platform.server}", hint="set SEGMENTS_API_URL")
-        standing = [e for e in journal.past.entries.values() if e.may_stand]
-        rows = {
-            entry.uuid: _undo(platform, journal, entry, dry_run=dry_run)
-            for entry in tqdm(standing, desc="undo", unit="label", disable=None)
-        }
-        for place in tqdm(list(journal.past.places.values()), desc="undo", unit="priority", disable=None):
-            reset = reset_priority(platform, journal, place, dry_run=dry_run)
-            rows[place.uuid] = _both(rows.get(place.uuid), reset)
-    ledger = PrelabelLedger(tuple(rows.values()))
+        past, rows = journal.past, dict[str, PrelabelRow]()
+        every = [e for e in past.entries.values() if e.may_stand] + list(past.places.values())
+        with kept_ledger(None if dry_run else path.parent, every, rows):
+            _undo_all(platform, journal, every, rows, dry_run=dry_run)
+    ledger = PrelabelLedger(tuple(rows[uuid] for uuid in dict.fromkeys(e.uuid for e in every)))
     if failed := ledger.failed:
         raise SamplesFailed(
             f"{len(failed)} of {len(rows)} samples could not be made what they were",
@@ -71,6 +72,33 @@ def undo_prelabels(record: str | Path, *, model: str, dataset: str, labelset: st
         ordered=sum(row.priority is not None for row in ledger.rows),
         theirs=sum(row.theirs is not None for row in ledger.rows),
     )
+
+
+def _undo_all(
+    platform: Labeling, journal: Journal, every: Sequence[Entry | Place], rows: dict[str, PrelabelRow], *, dry_run: bool
+) -> None:
+    """Some samples at a time, each its label first and then its priority; `rows` gets one for each."""
+    parts: dict[str, list[Entry | Place]] = {}
+    for part in every:
+        parts.setdefault(part.uuid, []).append(part)
+
+    def undo(uuid: str) -> None:
+        row: PrelabelRow | None = None
+        for part in parts[uuid]:
+            if isinstance(part, Entry):
+                row = _undo(platform, journal, part, dry_run=dry_run)
+            else:
+                row = _both(row, reset_priority(platform, journal, part, dry_run=dry_run))
+        if row is not None:
+            rows[uuid] = row
+
+    with ThreadPoolExecutor(WRITERS, thread_name_prefix="undo") as pool:
+        try:
+            for _ in tqdm(pool.map(undo, parts), total=len(parts), desc="undo", unit="sample", disable=None):
+                pass
+        except BaseException:  # Ctrl-C, a refused key: what is under way comes to its end, and so into the record
+            pool.shutdown(wait=True, cancel_futures=True)
+            raise
 
 
 def _both(label: PrelabelRow | None, reset: PrelabelRow) -> PrelabelRow:

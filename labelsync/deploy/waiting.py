@@ -4,8 +4,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from labelsync.deploy.drafting import Job
+from labelsync.deploy.journal import Entry
 from labelsync.deploy.ordering import with_theirs
 from labelsync.deploy.writing import is_free, settle
+from labelsync.errors import AuthError, ServiceError
 from labelsync.records.prelabels import PrelabelRow
 from labelsync.release.labeling import PRELABELED, UNLABELED, SampleState
 
@@ -34,10 +36,10 @@ def find_work(job: Job, states: Sequence[SampleState], *, labels: bool, limit: i
         limit: at most so many new ones; what the interrupted run did counts.
     """
     rows = _settle_open(job)
-    wrote = {e.uuid for e in job.past.entries.values() if e.fate == "wrote"}
+    fates = {e.uuid: e for e in job.past.entries.values()}  # what the record says last of each sample
     keep: dict[str, PrelabelRow] = {}
     for state in states:
-        row = rows.get(state.uuid) or (_left_alone(state, wrote) if labels else _not_waiting(state))
+        row = rows.get(state.uuid) or (_left_alone(state, fates.get(state.uuid)) if labels else _not_waiting(state))
         if row is None and not labels:
             row = PrelabelRow(state.uuid, state.name, "ordered", "", state.status)
         if row is None:
@@ -69,7 +71,14 @@ def _settle_open(job: Job) -> dict[str, PrelabelRow]:
     if job.journal is None:
         return rows
     for entry in [e for e in job.past.entries.values() if e.fate in ("writing", "undoing")]:
-        now = job.platform.read(entry.uuid)
+        try:
+            now = job.platform.read(entry.uuid)
+        except AuthError:
+            raise
+        except ServiceError as e:
+            reason = f"{e.message}; run it again to see what is there"
+            rows[entry.uuid] = PrelabelRow(entry.uuid, entry.name, "failed", reason)
+            continue
         row = settle(job.journal, entry, now, user=job.user)
         if row.outcome == "prelabeled":
             row = replace(row, outcome="there", reason="the interrupted run had written it")
@@ -78,12 +87,18 @@ def _settle_open(job: Job) -> dict[str, PrelabelRow]:
     return rows
 
 
-def _left_alone(state: SampleState, wrote: set[str]) -> PrelabelRow | None:
-    """The row of a sample that gets no label."""
-    if state.uuid in wrote:
+def _left_alone(state: SampleState, entry: Entry | None) -> PrelabelRow | None:
+    """The row of a sample that gets no label; `entry` = what the record says of it."""
+    if entry is not None and entry.fate == "wrote":
         if state.status == PRELABELED:
             return PrelabelRow(state.uuid, state.name, "there", "by an earlier run", state.status)
         reason = "its prelabel was deleted" if state.status == UNLABELED else "its prelabel was worked on"
+        return PrelabelRow(state.uuid, state.name, "touched", reason, state.status)
+    if state.status != UNLABELED and entry is not None and entry.fate == "lost":
+        if entry.overwrote and state.status == PRELABELED:
+            reason = "by an earlier run, over a label that somebody had begun"
+            return PrelabelRow(state.uuid, state.name, "there", reason, state.status)
+        reason = "somebody wrote in the same moment as an earlier run"
         return PrelabelRow(state.uuid, state.name, "touched", reason, state.status)
     if state.status != UNLABELED:
         return PrelabelRow(state.uuid, state.name, "labeled", f"status {state.status}", state.status)

@@ -2,13 +2,16 @@
 
 The API has no conditional write. What is done instead:
 
-* The bitmap is uploaded first, so that only one request lies between the look before and the write.
+* The bitmap is uploaded first and the journal is on the disk, so that nothing lies between the look before and the
+  write but the way of the two requests.
 * A label that anybody has touched (any status but UNLABELED, LABELING_IN_PROGRESS included, or any annotation) is left
   alone.
 * After the write the label is read again. Another label there is somebody's who wrote after us: it stands. Our label
   there, but made (`created_by`) by somebody else, means that theirs came between our look and our write and is
   overwritten: the window that the API leaves open. It cannot be read any more, so it is reported as an error, with the
-  name of whoever drew it. A person who uses the very key's account cannot be told apart.
+  name of whoever drew it.
+* Two who come in that window are not seen: one who uses the very key's account, and one who begins to draw where an
+  UNLABELED label was there already, since that keeps its `created_by`. Nothing that the API tells later shows them.
 * A write whose answer was lost may have been done: before it is made again, the label is read.
 
 Taking back has the same window: between the last look and the DELETE, one request later, the API protects nobody.
@@ -23,6 +26,7 @@ from labelsync.records.prelabels import PrelabelRow
 from labelsync.release import transport
 from labelsync.release.labeling import UNLABELED, Labeling, LabelState, NewLabel, SampleState
 
+WRITERS = 4  # labels written, or taken back, at the same time; each takes five requests, one after the other
 TRIES = 3  # of a write that the platform may or may not have done
 
 
@@ -62,11 +66,8 @@ def _put(platform: Labeling, journal: Journal, uuid: str, label: NewLabel) -> tu
     for tries in range(TRIES):
         if tries:
             time.sleep(transport.BACKOFF_SECONDS * 2**tries)
-        earlier = platform.read(uuid)
-        if not is_free(earlier):
+        if not is_free(_look(platform, journal, uuid, label)):
             break
-        if earlier is not None:
-            journal.add("earlier", bitmap=label.bitmap_url, label=asdict(earlier))
         sent = True
         try:
             platform.write(uuid, label)
@@ -77,6 +78,15 @@ def _put(platform: Labeling, journal: Journal, uuid: str, label: NewLabel) -> tu
         else:
             return sent, ""
     return sent, failure
+
+
+def _look(platform: Labeling, journal: Journal, uuid: str, label: NewLabel) -> LabelState | None:
+    """What stands there; if it is to be put back, the journal has it already, so that the write can follow at once."""
+    noted: LabelState | None = None
+    while (now := platform.read(uuid)) is not None and is_free(now) and now != noted:
+        journal.add("earlier", bitmap=label.bitmap_url, label=asdict(now))
+        noted = now
+    return now
 
 
 def settle(

@@ -48,6 +48,18 @@ class Components:
         pixels[self._of[::-1]] = self._starts[self._kept][::-1]  # of those written twice, the last: the first run
         return pixels
 
+    def lowest(self, values: npt.NDArray[Any]) -> Ints:
+        """(m,) the pixel of each component at which (H, W) `values` is lowest, the first of equals, as its number."""
+        runs = np.minimum.reduceat(values.ravel(), self._starts)[self._kept]
+        least = np.full(len(self.classes), np.inf, runs.dtype)
+        np.minimum.at(least, self._of, runs)
+        of = self.numbers(self._size_hw).ravel()
+        inside = np.flatnonzero(of >= 0)
+        lowest = inside[values.ravel()[inside] == least[of[inside]]][::-1]
+        pixels = np.empty(len(self.classes), np.int64)
+        pixels[of[lowest]] = lowest  # of those written more than once, the last: the first pixel
+        return pixels
+
     def at(self, pixels: Ints) -> Ints:
         """Numbers of the components that hold these pixels, given as numbers in the flattened bitmap."""
         run_of = np.cumsum(self._kept) - 1  # number of a run among the kept ones

@@ -38,7 +38,9 @@ def key_of(page: str) -> str:
 
 
 def score(value: float | None) -> str:
-    """0.123, or "–" where there is nothing to score."""
+    """0.123, or "–" where there is nothing to score. What is rare is not nothing: an obstacle missed is "<0.001"."""
+    if value is not None and 0 < value < 0.0005:
+        return "<0.001"
     return "–" if value is None else f"{value:.3f}"
 
 

@@ -9,7 +9,7 @@ import io
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import matplotlib as mpl
 import numpy as np
@@ -21,15 +21,16 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 MOST = 40
-"""Bars of a chart; the tables have every class."""
+"""Rows of a chart; of more the first and the last, half of them each. The tables have every class."""
 
 _WIDTH = 10.2  # inches
 _SMALL = (5.0, 3.5)
 _NUMBERED = 14  # classes up to which the cells of a confusion matrix carry numbers
 
-_NOTHING = 0.0005  # a change that three digits do not show
+NOTHING = 0.0005  # a change that three digits do not show
 
 Color = tuple[int, int, int]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -52,13 +53,14 @@ DARK = Theme("#e8ebf1", "#a3adbd", "#394252", "#171c26", "#7fb0ff", "#ffb366", "
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart as two images (data URLs), what it shows in words, and its size in CSS pixels."""
+    """A chart as two images (data URLs), what it shows in words, its size in CSS pixels, and a line below it."""
 
     light: str
     dark: str
     alt: str
     width: int
     height: int
+    note: str = ""
 
 
 @dataclass(frozen=True)
@@ -75,12 +77,12 @@ class Bar:
 Paint = Callable[[Figure, Theme], None]
 
 
-def bars(rows: Sequence[Bar], *, axis: str, alt: str) -> Chart:
+def bars(rows: Sequence[Bar], *, axis: str, alt: str, note: str = "") -> Chart:
     """Horizontal bars from 0 to 1 in the colours of the classes, with intervals; a diamond is the baseline."""
-    rows = rows[:MOST]
+    parted, rows = len(rows) > MOST, ends(rows)
 
     def paint(figure: Figure, theme: Theme) -> None:
-        axes = _rows_axes(figure, [row.name for row in rows])
+        axes = _rows_axes(figure, [row.name for row in rows], parted=parted)
         at = np.arange(len(rows))
         colors = [_hex(row.color) if row.color else theme.first for row in rows]
         axes.barh(
@@ -95,26 +97,26 @@ def bars(rows: Sequence[Bar], *, axis: str, alt: str) -> Chart:
         axes.set_xlim(0, 1)
         axes.set_xlabel(axis)
 
-    return _chart(paint, (_WIDTH, _tall(len(rows))), alt)
+    return _chart(paint, (_WIDTH, _tall(len(rows))), alt, note)
 
 
-def differences(rows: Sequence[Bar], *, axis: str, alt: str) -> Chart:
+def differences(rows: Sequence[Bar], *, axis: str, alt: str, note: str = "") -> Chart:
     """Changes beside a line at 0: filled where the interval leaves 0 out."""
-    rows = rows[:MOST]
+    parted, rows = len(rows) > MOST, ends(rows)
 
     def paint(figure: Figure, theme: Theme) -> None:
-        axes = _rows_axes(figure, [row.name for row in rows])
+        axes = _rows_axes(figure, [row.name for row in rows], parted=parted)
         axes.axvline(0, color=theme.muted, linewidth=1)
         for i, row in enumerate(rows):
             if row.value is None:
                 continue
-            color = theme.muted if abs(row.value) < _NOTHING else theme.good if row.value > 0 else theme.bad
+            color = theme.muted if abs(row.value) < NOTHING else theme.good if row.value > 0 else theme.bad
             clear = row.interval is not None and (row.interval[0] > 0 or row.interval[1] < 0)
             _intervals(axes, [(i, row.value, row.interval)], color, around=theme.paper)
             axes.plot(row.value, i, "o", color=color if clear else theme.paper, markeredgecolor=color, markersize=6)
         axes.set_xlabel(axis)
 
-    return _chart(paint, (_WIDTH, _tall(len(rows))), alt)
+    return _chart(paint, (_WIDTH, _tall(len(rows))), alt, note)
 
 
 def confusion(shares: npt.NDArray[np.float64], rows: Sequence[str], columns: Sequence[str], *, alt: str) -> Chart:
@@ -144,15 +146,15 @@ def confusion(shares: npt.NDArray[np.float64], rows: Sequence[str], columns: Seq
     return _chart(paint, (side + 1.2, side), alt)
 
 
-def shares(names: Sequence[str], series: Mapping[str, Sequence[float]], *, alt: str) -> Chart:
+def shares(names: Sequence[str], series: Mapping[str, Sequence[float]], *, alt: str, note: str = "") -> Chart:
     """Shares of the pixels per class on a logarithmic axis, a marker per series."""
-    names = names[:MOST]
+    parted, names = len(names) > MOST, ends(names)
 
     def paint(figure: Figure, theme: Theme) -> None:
-        axes = _rows_axes(figure, names)
+        axes = _rows_axes(figure, names, parted=parted)
         styles = (("o", theme.first), ("s", theme.second))
         for (name, values), (marker, color) in zip(series.items(), styles, strict=False):
-            known = [(value * 100, i) for i, value in enumerate(values[: len(names)]) if value > 0]
+            known = [(value * 100, i) for i, value in enumerate(ends(values)) if value > 0]
             if known:
                 axes.plot(*zip(*known, strict=True), marker, color=color, markersize=7, label=name)
         axes.set_xscale("log")
@@ -162,7 +164,7 @@ def shares(names: Sequence[str], series: Mapping[str, Sequence[float]], *, alt: 
         axes.set_xlabel("share of the labelled pixels (logarithmic)")
         _legend(axes)
 
-    return _chart(paint, (_WIDTH, _tall(len(names)) + 0.3), alt)
+    return _chart(paint, (_WIDTH, _tall(len(names)) + 0.3), alt, note)
 
 
 def curves(panels: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]], *, best: float | None, alt: str) -> Chart:
@@ -225,13 +227,20 @@ def reliability(confidence: Sequence[float], right: Sequence[float], weight: Seq
 # -------------------------------------------------------------------- drawing
 
 
-def _rows_axes(figure: Figure, names: Sequence[str]) -> Axes:
-    """Axes with a named row each, the first on top."""
+def ends(rows: Sequence[T]) -> Sequence[T]:
+    """All, or the first and the last of too many: the best and the worst are what one looks for."""
+    return rows if len(rows) <= MOST else [*rows[: MOST // 2], *rows[-(MOST // 2) :]]
+
+
+def _rows_axes(figure: Figure, names: Sequence[str], *, parted: bool = False) -> Axes:
+    """Axes with a named row each, the first on top; a line in the middle where those between are left out."""
     axes = figure.add_subplot()
     axes.set_yticks(range(len(names)), names)
     axes.set_ylim(len(names) - 0.4, -0.6)
     axes.grid(visible=True, axis="x")
     axes.tick_params(axis="y", length=0, pad=8)
+    if parted:
+        axes.axhline(len(names) / 2 - 0.5, color=mpl.rcParams["text.color"], linewidth=1, linestyle=":")
     return axes
 
 
@@ -258,9 +267,9 @@ def _hex(color: Color) -> str:
     return "#{:02x}{:02x}{:02x}".format(*color)
 
 
-def _chart(paint: Paint, size: tuple[float, float], alt: str) -> Chart:
+def _chart(paint: Paint, size: tuple[float, float], alt: str, note: str = "") -> Chart:
     light, dark = (_svg(paint, theme, size) for theme in (LIGHT, DARK))
-    return Chart(light, dark, alt, round(size[0] * 96), round(size[1] * 96))
+    return Chart(light, dark, alt, round(size[0] * 96), round(size[1] * 96), note)
 
 
 def _svg(paint: Paint, theme: Theme, size: tuple[float, float]) -> str:

@@ -57,10 +57,10 @@ class Shown:
 
     @property
     def verdict(self) -> str:
-        """ "better" or "worse" than the baseline where the interval leaves 0 out, else ""."""
+        """ "better" or "worse" than the baseline where the interval leaves 0 out and the digits show it, else ""."""
         if self.change is None or self.change.low is None or self.change.high is None:
             return ""
-        if self.change.low <= 0 <= self.change.high:
+        if self.change.low <= 0 <= self.change.high or abs(self.change.delta or 0.0) < plots.NOTHING:
             return ""
         return "better" if (self.change.low > 0) != self.lower_is_better else "worse"
 
@@ -191,7 +191,8 @@ def class_chart(rows: Sequence[ClassRow], labels: LabelMap) -> Chart:
         if known
         else ""
     )
-    return plots.bars(found, axis="IoU", alt=f"Bars: IoU of each class{ends}. The table has all numbers.")
+    alt = f"Bars: IoU of each class{ends}. The table has all numbers."
+    return plots.bars(found, axis="IoU", alt=alt, note=_left_out(len(found), "classes", "best", "worst"))
 
 
 def confusion_chart(tally: Tally, labels: LabelMap) -> Chart:
@@ -220,7 +221,8 @@ def balance_chart(rows: Sequence[ClassRow], split: str, whole: Mapping[str, floa
         f"Points: share of the labelled pixels of each class, from {ordered[0].share:.1%} for {ordered[0].name} to "
         f"{rarest.share:.2%} for {rarest.name}. The table has all numbers."
     )
-    return plots.shares([plain(r.name) for r in ordered], series, alt=alt)
+    note = _left_out(len(ordered), "classes", "most frequent", "rarest")
+    return plots.shares([plain(r.name) for r in ordered], series, alt=alt, note=note)
 
 
 def change_chart(rows: Sequence[ClassRow]) -> Chart:
@@ -232,7 +234,8 @@ def change_chart(rows: Sequence[ClassRow]) -> Chart:
     if found:
         ends = f", from {found[0][1].delta:+.3f} for {found[0][0]} to {found[-1][1].delta:+.3f} for {found[-1][0]}"
     alt = f"Points with intervals: change of the IoU of each class{ends}."
-    return plots.differences(bars, axis="change of the IoU since the baseline", alt=alt)
+    note = _left_out(len(bars), "classes", "largest gains", "largest losses")
+    return plots.differences(bars, axis="change of the IoU since the baseline", alt=alt, note=note)
 
 
 def image_chart(new: Sequence[float], old: Sequence[float]) -> Chart | None:
@@ -268,8 +271,17 @@ def slice_tables(record: EvaluateRecord, compared: CompareRecord | None) -> tupl
             rows.append((value, found.images, mean, found.figures["overall_accuracy"]))
         bars = [Bar(plain(v), m.value, m.interval, m.change.baseline if m.change else None) for v, _, m, _ in rows]
         alt = f"Bars: mean IoU of the images of each value of {by}. The table has the numbers."
-        tables.append(SliceTable(by, plots.bars(bars, axis="mean IoU", alt=alt), tuple(rows)))
+        note = _left_out(len(bars), "values", "first", "last")
+        tables.append(SliceTable(by, plots.bars(bars, axis="mean IoU", alt=alt, note=note), tuple(rows)))
     return tuple(tables)
+
+
+def _left_out(number: int, what: str, first: str, last: str) -> str:
+    """What a chart of so many rows shows of them; "" if it shows all."""
+    half = plots.MOST // 2
+    return (
+        f"The {half} {first} and the {half} {last} of {number} {what}; the table has all." if number > 2 * half else ""
+    )
 
 
 def plain(text: str, limit: int = 36) -> str:

@@ -34,7 +34,7 @@ Takes = Literal["normalized", "pixels", "frames"]
 Gives = Literal["logits", "upsampled", "classes"]
 
 INPUT = "image"
-_HOW = "export the model with labelsync export"
+_HOW = "make the file by labelsync export, from the model's folder or Hub id"
 
 
 @dataclass(frozen=True)

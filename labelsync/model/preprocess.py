@@ -54,10 +54,12 @@ def resize_interleaved(image: npt.NDArray[np.uint8], size_hw: tuple[int, int]) -
     return resized.permute(1, 2, 0)
 
 
-def normalize(pixels: torch.Tensor, *, mean: Sequence[float], std: Sequence[float]) -> torch.Tensor:
+def normalize(
+    pixels: torch.Tensor, *, mean: Sequence[float] | torch.Tensor, std: Sequence[float] | torch.Tensor
+) -> torch.Tensor:
     """(N, 3, h, w) uint8 -> float32 on the same device: (value - 255 mean) / (255 std), in the processor's order."""
-    scaled_mean = torch.tensor(mean, device=pixels.device) * 255.0
-    scaled_std = torch.tensor(std, device=pixels.device) * 255.0
+    scaled_mean = torch.as_tensor(mean, device=pixels.device) * 255.0
+    scaled_std = torch.as_tensor(std, device=pixels.device) * 255.0
     shape = (1, 3, 1, 1)
     return pixels.to(torch.float32).sub_(scaled_mean.view(shape)).div_(scaled_std.view(shape))
 

@@ -2,30 +2,27 @@
 training's evaluations, `predict` and a robot's loop."""
 
 from collections.abc import Iterable, Sequence
-from os import PathLike
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from PIL import Image
 
 from labelsync.errors import BitmapError, ModelError, OptionError
 from labelsync.labels import LabelMap
 from labelsync.model.encoder import embeddings_of
 from labelsync.model.load import load_model
 from labelsync.model.loaded import LoadedModel, pick_device
-from labelsync.model.onnx import OnnxModel
-from labelsync.model.precision import DTYPES, pick_precision
+from labelsync.model.memory import is_out_of_memory
+from labelsync.model.onnx import OnnxModel, Takes
+from labelsync.model.precision import DTYPES, precision_of
 from labelsync.model.preprocess import normalize, resize
 from labelsync.model.segformer import logits_of
 from labelsync.model.uncertainty import Uncertainty, winner_and_probabilities, winner_and_uncertainty
-from labelsync.model.ways import Canvas, Found, Grid, Pick, pick_of_mean, read_ways, scaled
-from labelsync.model.winner import winner_and_confidence, winning_output
-from labelsync.pixels.image import decode_image, rgb
-
-ImageLike = npt.NDArray[np.uint8] | bytes | Image.Image | str | PathLike[str]
+from labelsync.model.ways import Canvas, Found, Grid, Pick, picked, read_ways, scaled
+from labelsync.model.winner import winner_and_confidence, winner_and_label_probability, winning_output
+from labelsync.pixels.image import ImageLike, as_array
 
 
 class Segmenter:
@@ -45,11 +42,13 @@ class Segmenter:
         scales: sizes of the model's input, as multiples of its own, that are averaged.
         window: "512" or "384x512" (height x width): put windows of so many pixels of the image into the model, one
             after the other, instead of the whole image; for images much larger than what it was trained on.
-        precision: "fp32", or "bf16" or "fp16" for mixed precision, or "auto": fp16 on a CUDA device, else fp32.
+        precision: "fp32", or "bf16" or "fp16" for mixed precision, or "auto": fp16 on a CUDA device, else fp32. An
+            .onnx file computes in what it was exported in, which `segmenter.precision` then says.
 
     Raises:
         as `labelsync.model.load.load_model`.
-        OptionError: `precision`, `scales` or `window` that say nothing, or a scale whose inputs the model cannot take.
+        OptionError: `precision`, `scales` or `window` that say nothing, as half precision to an .onnx file, or a scale
+            whose inputs the model cannot take.
     """
 
     def __init__(
@@ -75,7 +74,7 @@ class Segmenter:
         self.batch_size = batch_size
         self.labels = labels or self.loaded.labels
         self._table = self.labels.align(self.loaded.names).astype(self.labels.dtype)
-        self.precision = pick_precision(precision, self.device)
+        self.precision = precision_of(self.loaded, precision, self.device)
         self._grids = () if self.ways.plain else tuple(self._grid(scale) for scale in self.ways.scales)
         if not isinstance(model, LoadedModel):
             self.warm_up()
@@ -125,6 +124,33 @@ class Segmenter:
         found = self._in_batches(images, winner_and_confidence)
         return [(self._table[winner.cpu().numpy()], c.cpu().numpy()) for winner, c in found]
 
+    def segment_with_labels(
+        self, images: Iterable[ImageLike], labels: Iterable[npt.NDArray[Any]]
+    ) -> list[tuple[npt.NDArray[Any], npt.NDArray[np.float32], npt.NDArray[np.float32]]]:
+        """As `segment_with_confidence`, and beside both how probable the model finds each image's label.
+
+        That is (H, W) float32 in 0..1: the softmax probability of the class that the label, (H, W) disk ids, gives a
+        pixel; 0 where it gives none, or one that the model does not know. Other probabilities are never kept.
+
+        Raises:
+            BitmapError: not an image, or a label of another size or with other ids.
+            OptionError: an exported graph that gives classes alone.
+            ModelError: as `segment`.
+        """
+        if self._exported("classes"):
+            source = self.loaded.source
+            raise OptionError(f"{source} does not say how sure it is", hint="export the model with --gives logits")
+        outputs = np.full(self.labels.num_labels + 1, -1, np.int32)  # of each disk id
+        known = np.flatnonzero(self._table)
+        outputs[self._table[known]] = known
+        arrays, ids = [as_array(image) for image in images], list(labels)
+        for array, label in zip(arrays, ids, strict=True):
+            if label.shape != array.shape[:2] or int(label.max()) >= len(outputs):
+                raise BitmapError("a label does not fit its image or the classes")
+        beside = [torch.from_numpy(outputs[label]).to(self.device) for label in ids]
+        found = self._in_batches(arrays, winner_and_label_probability, beside)
+        return [(self._table[w.cpu().numpy()], sure.cpu().numpy(), p.cpu().numpy()) for w, sure, p in found]
+
     def segment_with_uncertainty(self, images: Iterable[ImageLike]) -> list[tuple[npt.NDArray[Any], Uncertainty]]:
         """As `segment_batch`, and beside each class map how sure the model is of each pixel. Raises as `segment`."""
         self._require_logits("uncertainty")
@@ -167,30 +193,37 @@ class Segmenter:
         """Where the model is."""
         return next(self.loaded.model.parameters()).device
 
-    def _in_batches(self, images: Iterable[ImageLike], pick: Pick) -> list[Found]:
+    def _in_batches(self, images: Iterable[ImageLike], pick: Pick, beside: Sequence[torch.Tensor] = ()) -> list[Found]:
+        """What `pick` makes of the outputs for each image; `beside` = a map for each that it takes too, or nothing."""
         arrays = [as_array(image) for image in images]
         found: list[Found] = []
         size = self.batch_size if self.ways.window is None else 1  # an image has many windows
         for start in range(0, len(arrays), size):
-            found += self._segment(arrays[start : start + size], pick)
+            found += self._segment(arrays[start : start + size], pick, beside[start : start + size])
         return found
 
-    def _segment(self, arrays: Sequence[npt.NDArray[np.uint8]], pick: Pick) -> list[Found]:
+    def _segment(
+        self, arrays: Sequence[npt.NDArray[np.uint8]], pick: Pick, beside: Sequence[torch.Tensor]
+    ) -> list[Found]:
         self._ready()
+        maps = [beside[i : i + 1] for i in range(len(arrays))]
         try:
             with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
                 views = self._plain_views(arrays) if self.ways.plain else self._views(arrays)
-                found = [_picked(v, a.shape[:2], pick) for v, a in zip(views, arrays, strict=True)]
+                found = [picked(v, a.shape[:2], pick, m) for v, a, m in zip(views, arrays, maps, strict=True)]
                 finite = bool(torch.stack([torch.isfinite(view).all() for each in views for view in each]).all())
-        except torch.OutOfMemoryError:
+        except (RuntimeError, MemoryError) as e:
+            if not is_out_of_memory(e):
+                raise
+            elsewhere = "" if self.device.type == "cpu" else ", or --device cpu"
             raise ModelError(
                 f"{len(arrays)} images at once do not fit into the memory of {self.device}",
-                hint="choose a smaller --batch-size, or --device cpu",
+                hint=f"choose a smaller --batch-size{elsewhere}",
             ) from None
         if not finite:
             raise ModelError(
                 f"{self.loaded.source} gives outputs that are not finite",
-                hint="its training diverged: train it again" if self.precision == "fp32" else "try --precision fp32",
+                hint="its training diverged: train it again" if self.precision == "fp32" else "compute it in fp32",
             )
         return found
 
@@ -227,8 +260,8 @@ class Segmenter:
 
     def _computing(self) -> torch.autocast:
         """In the precision that was chosen, whatever the caller's context."""
-        half = self.precision != "fp32"
-        return torch.autocast(self.device.type, dtype=DTYPES[self.precision], enabled=half)
+        half = self.precision != "fp32" and not self._exported(*get_args(Takes))
+        return torch.autocast(self.device.type, dtype=DTYPES.get(self.precision), enabled=half)
 
     def _normalized(self, pixels: torch.Tensor) -> torch.Tensor:
         return normalize(pixels.to(self.device), mean=self.loaded.mean, std=self.loaded.std)
@@ -240,13 +273,13 @@ class Segmenter:
         try:
             with torch.inference_mode(), torch.autocast(self.device.type, enabled=False):
                 outputs = self._outputs(torch.zeros(1, 3, *size_hw, dtype=torch.uint8))
-        except torch.OutOfMemoryError:
-            raise ModelError(
-                f"an input of {size_hw[0]}x{size_hw[1]} does not fit into the memory of {self.device}",
-                hint=f"leave out --scales {scale:g}, or choose --device cpu",
-            ) from None
-        except (RuntimeError, ValueError, IndexError) as e:
-            if scale == 1 or "not enough memory" in str(e):
+        except (RuntimeError, ValueError, IndexError, MemoryError) as e:
+            if is_out_of_memory(e):
+                raise ModelError(
+                    f"an input of {size_hw[0]}x{size_hw[1]} does not fit into the memory of {self.device}",
+                    hint=f"leave out --scales {scale:g}, or choose --device cpu",
+                ) from None
+            if scale == 1:
                 raise
             own, wanted = ("x".join(map(str, size)) for size in (self.loaded.size_hw, size_hw))
             raise OptionError(
@@ -269,27 +302,3 @@ class Segmenter:
     def _ready(self) -> None:
         if self.loaded.model.training:
             self.loaded.model.eval()
-
-
-def _picked(views: Sequence[torch.Tensor], size_hw: Sequence[int], pick: Pick) -> Found:
-    """What is picked from an image's views."""
-    if len(views) > 1:
-        return pick_of_mean(views, size_hw, pick)
-    found = pick(views[0], size_hw)
-    return found if isinstance(found, tuple) else (found,)
-
-
-def as_array(image: ImageLike) -> npt.NDArray[np.uint8]:
-    """Whatever holds an image -> (H, W, 3) uint8 RGB, EXIF applied. Raises BitmapError."""
-    if isinstance(image, np.ndarray):
-        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
-            raise BitmapError(f"an image is an (H, W, 3) uint8 array, not {image.shape} {image.dtype}")
-        return image
-    if isinstance(image, bytes):
-        return decode_image(image)
-    if isinstance(image, Image.Image):
-        return rgb(image)
-    try:
-        return decode_image(Path(image).read_bytes())
-    except OSError as e:
-        raise BitmapError(f"{image} cannot be read ({e.strerror or e})") from None

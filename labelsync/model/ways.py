@@ -30,7 +30,7 @@ _VALUES = 1 << 20, 1 << 24  # outputs of a band of rows: what a CPU's core keeps
 _SMALLEST = 1e-37  # probability whose logarithm is still finite
 
 Found = tuple[torch.Tensor, ...]  # (H, W) of one image, on the device: numbers of outputs, and maps beside them
-Pick = Callable[[torch.Tensor, Sequence[int]], torch.Tensor | Found]
+Pick = Callable[..., torch.Tensor | Found]  # of (C, h, w) outputs, a size, and what there is beside the image
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,19 @@ class Canvas:
 # -------------------------------------------------------------------- the mean of views
 
 
-def pick_of_mean(views: Sequence[torch.Tensor], size_hw: Sequence[int], pick: Pick) -> Found:
+def picked(
+    views: Sequence[torch.Tensor], size_hw: Sequence[int], pick: Pick, beside: Sequence[torch.Tensor] = ()
+) -> Found:
+    """What is picked from an image's views; the arguments are those of `pick_of_mean`."""
+    if len(views) > 1:
+        return pick_of_mean(views, size_hw, pick, beside)
+    found = pick(views[0], size_hw, *beside)
+    return found if isinstance(found, tuple) else (found,)
+
+
+def pick_of_mean(
+    views: Sequence[torch.Tensor], size_hw: Sequence[int], pick: Pick, beside: Sequence[torch.Tensor] = ()
+) -> Found:
     """What `pick` makes of the mean view.
 
     The outputs of each view are upsampled bilinearly (corners not aligned) and made probabilities by softmax, which are
@@ -173,6 +185,7 @@ def pick_of_mean(views: Sequence[torch.Tensor], size_hw: Sequence[int], pick: Pi
         views: (C, h, w) float outputs of each view, h and w may differ.
         size_hw: (H, W) of the image.
         pick: (C, h, w) outputs and a size -> maps of that size, pixel by pixel.
+        beside: (H, W) maps that `pick` takes too, after the size.
     """
     height, width = int(size_hw[0]), int(size_hw[1])
     like = views[0]
@@ -184,7 +197,7 @@ def pick_of_mean(views: Sequence[torch.Tensor], size_hw: Sequence[int], pick: Pi
         for view in views:
             mean += upsampled_rows(view, band, (height, width)).softmax(0)
         outputs = mean.div_(len(views)).clamp_(min=_SMALLEST).log_()
-        found = pick(outputs, outputs.shape[1:])
+        found = pick(outputs, outputs.shape[1:], *(whole[band] for whole in beside))
         bands.append(found if isinstance(found, tuple) else (found,))
     return tuple(torch.cat(maps, -2) for maps in zip(*bands, strict=True))
 

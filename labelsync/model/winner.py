@@ -35,25 +35,50 @@ def winning_output(logits: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor
 
 
 def winner_and_confidence(logits: torch.Tensor, size_hw: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
-    """`winning_output`, and the (H, W) float32 softmax probability of that output, from upsampling each output once.
+    """`winning_output`, and the (H, W) float32 softmax probability of that output, from upsampling each output once."""
+    winner, confidence, _ = _judged(logits, size_hw, None)
+    return winner, confidence
 
-    exp(best) / sum of exp(output) is taken relative to the upsampled largest output, which no output exceeds, so
+
+def winner_and_label_probability(
+    logits: torch.Tensor, size_hw: Sequence[int], label: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`winner_and_confidence`, and the (H, W) float32 probability of the output that a label names at each pixel.
+
+    Args:
+        label: (H, W) integer number of an output; where there is none of that number, the probability is 0.
+    """
+    return _judged(logits, size_hw, label)
+
+
+def _judged(
+    logits: torch.Tensor, size_hw: Sequence[int], label: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """What `winner_and_label_probability` gives; its last is empty without a label.
+
+    exp(output) / sum of exp(output) is taken relative to the upsampled largest output, which no output exceeds, so
     nothing overflows. Where all outputs lie so far below it that their sum would vanish, it is taken relative to the
     best output instead, for which the outputs are upsampled again.
     """
-    highest = upsampled(logits.amax(0), size_hw)
+    reference = upsampled(logits.amax(0), size_hw)
     winner, best = empty(logits, size_hw)
     total = torch.zeros_like(best)
+    meant = torch.full_like(best, -torch.inf) if label is not None else best.new_empty(0)
     for i in range(len(logits)):
         plane = upsampled(logits[i], size_hw)
         challenge(winner, best, plane, i)
-        total += plane.sub_(highest).exp_()
-    if bool(total.min() > VANISHING):
-        return winner, (best - highest).exp_().div_(total).clamp_(max=1)
-    total.zero_()
-    for output in logits:
-        total += upsampled(output, size_hw).sub_(best).exp_()
-    return winner, total.reciprocal_()
+        if label is not None:
+            torch.where(label == i, plane, meant, out=meant)
+        total += plane.sub_(reference).exp_()
+    if not bool(total.min() > VANISHING):
+        reference = best
+        total.zero_()
+        for output in logits:
+            total += upsampled(output, size_hw).sub_(best).exp_()
+    confidence = (best - reference).exp_().div_(total).clamp_(max=1)
+    if label is not None:
+        meant = meant.sub_(reference).exp_().div_(total).clamp_(max=1)
+    return winner, confidence, meant
 
 
 def upsampled(output: torch.Tensor, size_hw: Sequence[int]) -> torch.Tensor:

@@ -3,6 +3,8 @@
 import io
 from dataclasses import dataclass
 from functools import lru_cache
+from os import PathLike
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,6 +20,25 @@ _ORIENTATION = 0x0112  # in EXIF
 _MAY_TURN = (b"eXIf", b"adobe.xmp", b"Raw profile")  # where a PNG may say so; Pillow would decode it to look
 REDUCTIONS = (1, 2, 4, 8)  # what libjpeg reduces by fast
 
+ImageLike = npt.NDArray[np.uint8] | bytes | Image.Image | str | PathLike[str]
+"""An (H, W, 3) uint8 RGB array, image file bytes, a Pillow image, or a path."""
+
+
+def as_array(image: ImageLike) -> npt.NDArray[np.uint8]:
+    """Whatever holds an image -> (H, W, 3) uint8 RGB, EXIF applied. Raises BitmapError."""
+    if isinstance(image, np.ndarray):
+        if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8 or 0 in image.shape:
+            raise BitmapError(f"an image is an (H, W, 3) uint8 array, not {image.shape} {image.dtype}")
+        return image
+    if isinstance(image, bytes):
+        return decode_image(image)
+    if isinstance(image, Image.Image):
+        return rgb(image)
+    try:
+        return decode_image(Path(image).read_bytes())
+    except OSError as e:
+        raise BitmapError(f"{image} cannot be read ({e.strerror or e})") from None
+
 
 def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
     """Image file bytes -> (H, W, 3) uint8 RGB, EXIF orientation applied.
@@ -26,7 +47,7 @@ def decode_image(data: bytes) -> npt.NDArray[np.uint8]:
     bits, unless no value needs more.
 
     Raises:
-        BitmapError: not an image, or cut short.
+        BitmapError: not an image, cut short, or of floating-point numbers.
     """
     return decode_reduced(data, step=1).pixels
 
@@ -87,6 +108,8 @@ def rgb(image: Image.Image) -> npt.NDArray[np.uint8]:
     if upright.mode.startswith("I;16") or upright.mode == "I":
         wide = np.asarray(upright).astype(np.int64).clip(0, 65535)
         upright = Image.fromarray((wide >> (8 if wide.max(initial=0) > 255 else 0)).astype(np.uint8))
+    if upright.mode == "F":  # Pillow cuts them off at 0 and 255: of 0 to 1 all would be black
+        raise BitmapError("its values are floating-point numbers, and it does not say which of them is white")
     if upright.mode == "P":  # Pillow warns of a transparent palette that becomes RGB at once
         upright = upright.convert("RGBA")
     return np.asarray(upright.convert("RGB"))

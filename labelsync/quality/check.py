@@ -21,7 +21,7 @@ from labelsync.quality.likeness import BITS
 from labelsync.quality.look import Seen, look
 from labelsync.quality.sizes import surprises
 from labelsync.quality.subject import Subject, open_subject
-from labelsync.records.findings import CheckRecord, Finding, KindSummary
+from labelsync.records.findings import CheckRecord, DoubtedSample, Finding, KindSummary
 from labelsync.records.text import to_json
 from labelsync.release.parse import check_status
 from labelsync.store.files import write_text
@@ -49,7 +49,7 @@ def check(
     limit: int = 10,
     workers: int | None = None,
     model: str | Path | None = None,
-    min_contradicted: float = 0.5,
+    min_contradicted: float = 0.8,
     batch_size: int = 8,
     device: str | None = None,
     out: str | Path | None = None,
@@ -72,12 +72,13 @@ def check(
             what differs in how many.
         min_labelled: a label is tiny if less than this share of its pixels is labelled.
         min_instance: an instance is tiny if it has fewer pixels.
-        limit: findings of each kind that the record lists, the worst; 0 = all. All are counted.
+        limit: findings of each kind, and doubted samples, that the record lists, the worst; 0 = all. All are counted.
         workers: threads; None = as many as there are CPUs.
-        model: also ask a model, a folder or a Hub id "user/name[@revision]", and tell the regions of labels that it is
-            sure are of another class. It finds most in samples that it was not trained on.
-        min_contradicted: least score of such a region, 0 to 1: the model's mean confidence in the other class, times
-            the region's share of the object or area it is part of, or its share of pixels away from a border.
+        model: also ask a model, a folder or a Hub id "user/name[@revision]", and tell the regions that it gives another
+            class than the label does, and the samples that hold them. It finds most in samples that it was not trained
+            on.
+        min_contradicted: least score of such a region, 0 to 1: how much less probable the model finds the label's class
+            there than it usually does where the labels have that class, in a thing of that size. 0.8 = five times less.
         batch_size: images run through the model at once.
         device: "cuda", "cpu", ...; None = a GPU if there is one.
         out: a folder to leave: the record as check.json and, with a model, pictures/ of its worst findings.
@@ -263,7 +264,19 @@ def _record(subject: Subject, found: Iterable[Finding], tally: Tally, *, limit: 
         kinds=kinds,
         classes=balance(tally, subject.labels),
         findings=tuple(listed),
+        doubted=_doubted(findings)[: limit or None],
     )
+
+
+def _doubted(findings: Sequence[Finding]) -> tuple[DoubtedSample, ...]:
+    """The samples of the regions that a model contradicts, in the order of their worst one."""
+    worst: dict[tuple[str, str], DoubtedSample] = {}
+    for f in findings:
+        if f.kind == "contradicted-label":
+            new = DoubtedSample(f.split, f.name, f.uuid, f.score, 0)
+            sample = worst.get((f.split, f.uuid), new)
+            worst[f.split, f.uuid] = replace(sample, regions=sample.regions + 1)
+    return tuple(worst.values())
 
 
 def _rank(f: Finding, splits: list[str]) -> tuple[Any, ...]:

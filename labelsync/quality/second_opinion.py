@@ -1,12 +1,20 @@
-"""A model's opinion of the labels: where it is sure of another class, ranked, and drawn.
+"""A model's opinion of the labels: where it finds them far less probable than usual, ranked, and drawn.
 
-The idea is confident learning's (Northcutt, Jiang, Chuang: "Confident Learning: Estimating Uncertainty in Dataset
-Labels", JAIR 2021): a label that a model contradicts with confidence is probably wrong. Asked of a model that was
-trained on the same labels it finds less, since it has learned some of the mistakes; splits that it was not trained on
-show most. Samples are read, predicted and forgotten one batch at a time.
+The ways to find label errors that do well on segmentation (Lad, Mueller: "Estimating label quality and errors in
+semantic segmentation data via any model", DataPerf at ICML 2023; Northcutt, Jiang, Chuang: "Confident Learning", JAIR
+2021) ask how probable a model finds the given label, not how sure it is of another. So does this one, of every region
+that the model gives another class than the label does, and in proportion to what is usual:
+
+    likely  = geometric mean of the model's probabilities of the label's class over the region's pixels
+    usual   = what things of that class and size have as a rule, see `labelsync.quality.usual`
+    score   = 1 - min(1, likely / usual)
+
+So 0 is as usual, 0.5 half as probable, 0.99 a hundred times less. Asked of a model that was trained on the same labels
+it finds less, since it has learned some of the mistakes; splits that it was not trained on show most. Samples are read,
+predicted and forgotten one batch at a time.
 """
 
-import heapq
+import math
 import re
 import sys
 from collections.abc import Iterator
@@ -18,16 +26,17 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw
 from tqdm import tqdm
 
-from labelsync.errors import BitmapError, ModelError, OptionError
+from labelsync.errors import BitmapError, ModelError
 from labelsync.labels import LabelMap
 from labelsync.model.ahead import load_ahead
 from labelsync.model.segmenter import Segmenter
 from labelsync.pixels.image import decode_image, encode_png
 from labelsync.pixels.overlay import overlay, panel
-from labelsync.quality.contradict import Bitmap, Region, contradictions
+from labelsync.quality.contradict import Bitmap, Judged, Region, judge
 from labelsync.quality.labelled import percent
 from labelsync.quality.look import semantic
 from labelsync.quality.subject import Subject
+from labelsync.quality.usual import Usual
 from labelsync.records.findings import Finding
 from labelsync.store.files import write_bytes
 
@@ -37,26 +46,17 @@ KEPT = 5000  # findings in memory, the worst: of any number of samples
 LEAST_SHARE = (
     0.0005  # of an image, that a region must have: of smaller ones a model sees and annotators draw too little
 )
-_LOGITS = "export the model with --gives logits"
 _MARGIN = 0.75  # around a region in its picture, in sizes of the region
 _LEAST_SIDE = 160  # of what a picture shows, in pixels of the image
 
 
 @dataclass(frozen=True, eq=False)
 class Doubt:
-    """A region that the model contradicts, and the sample's number in the subject."""
+    """A region that the model contradicts, the sample's number in the subject, and how bad it is, see the module."""
 
     index: int
     region: Region
-
-    def __lt__(self, other: "Doubt") -> bool:
-        """The better label is less; of two alike the later and the smaller one."""
-        return self._rank < other._rank
-
-    @property
-    def _rank(self) -> tuple[float, int, int, tuple[int, ...]]:
-        region = self.region
-        return round(region.score, 9), region.pixels, -self.index, tuple(-x for x in region.box)
+    score: float = 0.0
 
 
 @dataclass
@@ -72,7 +72,8 @@ class Opinion:
     doubts: tuple[Doubt, ...] = ()
 
     def __post_init__(self) -> None:
-        self._judged = _judged(self.segmenter, self.subject.labels)
+        self._known = _known(self.segmenter, self.subject.labels)
+        self._usual = Usual(self.subject.labels.num_labels)
 
     @property
     def digest(self) -> str:
@@ -83,24 +84,68 @@ class Opinion:
         """The regions whose score is `bound` or more, the worst first, at most `KEPT`.
 
         Those of fewer than `least` pixels, or of less than `LEAST_SHARE` of their image, are left out.
-        """
-        self.doubts = tuple(heapq.nlargest(KEPT, self._all(bound, least)))
-        return [_finding(doubt, self.subject) for doubt in self.doubts]
 
-    def _all(self, bound: float, least: int) -> Iterator[Doubt]:
+        What is usual is known once all is seen. Until then twice `KEPT` regions wait at most: of more, those stay that
+        are the worst by what is usual so far.
+        """
+        self._usual = Usual(self.subject.labels.num_labels)
+        waiting: list[Doubt] = []
+        for index, judged in self._all(least):
+            self._usual.add(judged.classes, judged.pixels, judged.log_likely)
+            waiting += [Doubt(index, region) for region in judged.regions]
+            if len(waiting) > 2 * KEPT:
+                waiting = self._worst(waiting)
+        self.doubts = tuple(doubt for doubt in self._worst(waiting) if doubt.score >= bound)
+        return [self._finding(doubt) for doubt in self.doubts]
+
+    def _all(self, least: int) -> Iterator[tuple[int, Judged]]:
+        """What the model says of each sample that can be judged, by its number."""
         subject, segmenter = self.subject, self.segmenter
         with tqdm(total=subject.count, desc="second opinion", unit="sample", disable=None, file=sys.stderr) as bar:
             numbers = range(subject.count)
             for batch in load_ahead(numbers, lambda i: _read(subject, i), batch_size=segmenter.batch_size):
                 whole = [(loading.item, *loading.value) for loading in batch if loading.value]
-                answers = segmenter.segment_with_confidence([image for _, image, _ in whole])
-                for (index, _, label), (said, sure) in zip(whole, answers, strict=True):
-                    if sure is None:
-                        raise OptionError(f"{segmenter.loaded.source} does not say how sure it is", hint=_LOGITS)
-                    smallest = max(least, round(LEAST_SHARE * label.size))
-                    regions = contradictions(label, said, sure, self._judged, least=smallest)
-                    yield from (Doubt(index, region) for region in regions if region.score >= bound)
+                labels = [label for *_, label in whole]
+                answers = segmenter.segment_with_labels([image for _, image, _ in whole], labels)
+                for (index, _, label), maps in zip(whole, answers, strict=True):
+                    smallest = max(1, least, round(LEAST_SHARE * label.size))
+                    yield index, judge(label, *maps, self._known, least=smallest)
                 bar.update(len(batch))
+
+    def _worst(self, doubts: list[Doubt]) -> list[Doubt]:
+        """The worst `KEPT`, scored by what is usual so far, the worst first; of two alike the larger, then the first.
+
+        They are ranked by the logarithm: the score of two that are many times less probable than usual is nearly one.
+        """
+        regions = [doubt.region for doubt in doubts]
+        usual = self._usual.log_usual([r.label for r in regions], [r.pixels for r in regions])
+        less = [float(u) - r.log_likely for u, r in zip(usual, regions, strict=True)]
+        ranks = [(-round(x, 9), -d.region.pixels, d.index, d.region.box) for x, d in zip(less, doubts, strict=True)]
+        order = sorted(range(len(doubts)), key=ranks.__getitem__)[:KEPT]
+        return [Doubt(doubts[i].index, regions[i], -math.expm1(min(0.0, -less[i]))) for i in order]
+
+    def _finding(self, doubt: Doubt) -> Finding:
+        """What the check tells of a region."""
+        region, names = doubt.region, self.subject.labels.id2label
+        left, top, width, height = region.box
+        part = "all" if region.share >= 1 else percent(region.share)
+        message = (
+            f"{region.pixels:,} pixels of {names[region.label]} at x {left}, y {top} ({width}x{height}), {part} of that"
+            f" object or area, look like {names[region.said]} ({percent(region.confidence)} sure);"
+            f" {names[region.label]} is {_times(doubt.score)}"
+        )
+        content = self.subject.read(doubt.index)
+        return Finding(
+            "contradicted-label",
+            "info",  # a model's opinion: no gate for a pipeline
+            message,
+            split=content.split if self.subject.stage == "convert" else "",
+            name=content.name,
+            uuid=content.uuid,
+            class_name=names[region.label],
+            region=region.box,
+            score=round(doubt.score, 6),
+        )
 
     def draw(self, folder: Path, *, limit: int) -> None:
         """A picture of each of the worst regions, "001-<name>.png" the worst: image, label and prediction around it.
@@ -116,38 +161,23 @@ class Opinion:
             write_bytes(folder / f"{rank:03d}-{file}.png", encode_png(picture, level=3))
 
 
-def _finding(doubt: Doubt, subject: Subject) -> Finding:
-    """What the check tells of a region."""
-    region, names = doubt.region, subject.labels.id2label
-    left, top, width, height = region.box
-    part = "all" if region.share >= 1 else percent(region.share)
-    message = (
-        f"{region.pixels:,} pixels of {names[region.label]} at x {left}, y {top} ({width}x{height}), {part} of that"
-        f" object or area, look like {names[region.said]} ({percent(region.confidence)} sure)"
-    )
-    content = subject.read(doubt.index)
-    return Finding(
-        "contradicted-label",
-        "info",  # a model's opinion: no gate for a pipeline
-        message,
-        split=content.split if subject.stage == "convert" else "",
-        name=content.name,
-        uuid=content.uuid,
-        class_name=names[region.label],
-        region=region.box,
-        score=round(region.score, 6),
-    )
+def _times(score: float) -> str:
+    """How much less probable than usual: the end of a message."""
+    times = 1 / max(1 - score, 1e-9)
+    if times < 1.1:
+        return "as likely there as it usually is"
+    return f"{times:.{0 if times >= 9.95 else 1}f} times less likely there than usual for its size"
 
 
-def _judged(segmenter: Segmenter, labels: LabelMap) -> npt.NDArray[np.bool_]:
+def _known(segmenter: Segmenter, labels: LabelMap) -> npt.NDArray[np.bool_]:
     """(K + 1,): the classes that the model has an output for."""
-    judged = np.array([False, *(name not in segmenter.lacking for name in labels.names)])
-    if not judged.any():
+    known = np.array([False, *(name not in segmenter.lacking for name in labels.names)])
+    if not known.any():
         raise ModelError(
             f"{segmenter.loaded.source} knows none of the classes of these labels",
             hint="give a model that was trained on this dataset, or on one with the same class names",
         )
-    return judged
+    return known
 
 
 def _read(subject: Subject, index: int) -> tuple[RGB, Bitmap]:

@@ -94,6 +94,20 @@ class IssueRow:
 
 
 @dataclass(frozen=True)
+class DoubtedSample:
+    """A sample whose label the model contradicts.
+
+    `score` is that of its worst region, and `regions` counts those that the check found in it, listed or not.
+    """
+
+    split: str
+    name: str
+    uuid: str
+    score: float
+    regions: int
+
+
+@dataclass(frozen=True)
 class CheckRecord:
     """`check`: what is wrong in a release or a dataset.
 
@@ -105,6 +119,7 @@ class CheckRecord:
         kinds: what was found, kinds without a finding left out.
         errors, warnings, infos: number of findings.
         findings: of each kind the worst, as many as `limit` allows.
+        doubted: samples whose label a model contradicts, that of the worst region first, as many as `limit` allows.
         issues: those that were opened, or would be (`dry_run`), a row for each sample.
     """
 
@@ -121,5 +136,6 @@ class CheckRecord:
     kinds: dict[str, KindSummary]
     classes: dict[str, ClassBalance] = field(default_factory=dict)
     findings: tuple[Finding, ...] = ()
+    doubted: tuple[DoubtedSample, ...] = ()
     issues: tuple[IssueRow, ...] = ()
     dry_run: bool = False

@@ -19,8 +19,8 @@ class PrelabelRow:
     `outcome` is "prelabeled" (written and read back), "ordered" (got its priority alone, as was asked), "there" (by an
     earlier run of this record), "labeled" (it had a label when the dataset was listed), "touched" (somebody came to it
     since: left alone), "lost" (somebody wrote at the same moment, `reason` says whose label stands), "empty" (the model
-    sees no class there), "left" (beyond the limit) or "failed"; of an undo "undone", "touched", "gone" (it had no label
-    or priority any more), "lost" or "failed".
+    sees no class there), "left" (beyond the limit, or a Ctrl-C came first) or "failed"; of an undo "undone", "touched",
+    "gone" (it had no label or priority any more), "left", "lost" or "failed".
     `status` = that of the label which was met, `annotations` = how many were written, `priority` = that the sample got,
     `theirs` = that somebody had given it, and which was left alone.
     """
@@ -37,7 +37,8 @@ class PrelabelRow:
 
 @dataclass(frozen=True)
 class PrelabelLedger:
-    """Exactly one row for every sample of the dataset, in the order of the labeling queue."""
+    """Exactly one row for every sample of the dataset, in the order of the labeling queue; of an undo, for every sample
+    whose label or priority it was to take back."""
 
     rows: tuple[PrelabelRow, ...]
 

@@ -124,6 +124,12 @@ class Ledger:
         """The rows of lost samples."""
         return tuple(row for row in self.rows if row.outcome == "failed")
 
+    @property
+    def statuses_left_out(self) -> dict[str, int]:
+        """Label status -> samples that were left out for it, the most frequent first."""
+        count = Counter(r.status for r in self.rows if r.outcome == "filtered" and r.reason == f"status {r.status}")
+        return dict(sorted(count.items(), key=lambda pair: (-pair[1], pair[0])))
+
     def require_complete(self, samples: Iterable[Sample]) -> None:
         """Raises LabelsyncError unless every sample has exactly one row: a bug in labelsync, never the user's."""
         want, have = Counter(s.uuid for s in samples), Counter(r.uuid for r in self.rows)

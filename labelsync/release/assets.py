@@ -6,8 +6,9 @@ interrupted pull goes on where it was, and a broken file never hides behind a go
 
 import sys
 import threading
-from collections.abc import Callable, Collection
-from concurrent.futures import ThreadPoolExecutor, as_completed
+from collections import deque
+from collections.abc import Callable, Collection, Generator, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -99,6 +100,32 @@ def fetch_assets(
             pool.shutdown(wait=False, cancel_futures=True)
             raise
     return fetched, failed
+
+
+def stream_assets(
+    assets: Iterable[Asset], *, cache: AssetCache, workers: int, ahead: int, sign: Callable[[str], str] | None = None
+) -> Generator[Fetched | str, None, None]:
+    """Every asset in its order, as `fetch_assets` gets it: what was fetched, or the reason why it was not.
+
+    At most `ahead` of them are fetched, or under way, before they are taken: whoever looks at them one by one need not
+    wait for all.
+    """
+    with (
+        Session(connections=workers) as session,
+        ThreadPoolExecutor(workers, thread_name_prefix="fetch") as pool,
+    ):
+        ways = _Ways(session, Buckets(), _Hosts(), sign)
+        waiting: deque[Future[Fetched | str]] = deque()
+        try:
+            for asset in assets:
+                waiting.append(pool.submit(_fetch_or_reason, asset, cache, ways))
+                if len(waiting) > ahead:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:  # Ctrl-C, a full disk, or nobody wants the rest: what is under way may end
+            for future in waiting:
+                future.cancel()
 
 
 def check_asset(data: bytes, *, kind: Kind) -> None:
@@ -193,6 +220,13 @@ def _fetch_one(asset: Asset, cache: AssetCache, ways: _Ways) -> Fetched:
     data = ways.fetch(asset, asset.location)
     added = cache.add(asset.location, data)
     return Fetched(added.path, extension_of(added.head), "network", len(data), added.entry)
+
+
+def _fetch_or_reason(asset: Asset, cache: AssetCache, ways: _Ways) -> Fetched | str:
+    try:
+        return _cached(asset, cache) or _fetch_one(asset, cache, ways)
+    except AssetError as e:
+        return e.message
 
 
 def _cached(asset: Asset, cache: AssetCache) -> Fetched | None:

@@ -1,19 +1,21 @@
 """The images of a dataset as it is on Segments.ai now, released or not, through the asset cache."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from labelsync.errors import AssetError, BitmapError, ReleaseNotFound
 from labelsync.records.release import Sample
-from labelsync.release.assets import Asset, Fetched, fetch_assets
+from labelsync.release.assets import Asset, stream_assets
 from labelsync.release.cache import AssetCache
 from labelsync.release.entries import BITMAP, SUPPORTED, samples_of
 from labelsync.release.platform import PER_PAGE, Platform
 from labelsync.release.sources import ReleaseFile, signing
 
-_WORKERS = 16
+DOWNLOADS = 16  # downloads at the same time, as in `pull`
+AHEAD = 64  # images that are there before they are looked at: what a model does in some seconds
 
 
 def current_samples(dataset: str) -> tuple[Sample, ...]:
@@ -50,23 +52,29 @@ class _Entries(Platform):
             page += 1
 
 
-@dataclass(frozen=True)
-class CurrentImages:
-    """Images that were fetched, and for the others the reason."""
+@dataclass(frozen=True, eq=False)
+class CurrentImage:
+    """A sample's image, fetched, or the reason why it was not."""
 
-    fetched: Mapping[str, Fetched]
-    problems: Mapping[str, str]
+    sample: Sample
+    path: Path | None
+    problem: str = ""
 
-    def read(self, sample: Sample) -> bytes:
-        """The bytes of a sample's image. Raises BitmapError, with the reason."""
-        if sample.uuid not in self.fetched:
-            raise BitmapError(self.problems.get(sample.uuid, "it has no image"))
-        return self.fetched[sample.uuid].path.read_bytes()
+    def read(self) -> bytes:
+        """The bytes of the image. Raises BitmapError, with the reason."""
+        if self.path is None:
+            raise BitmapError(self.problem)
+        try:
+            return self.path.read_bytes()
+        except OSError as e:
+            raise BitmapError(e.strerror or str(e)) from None
 
 
-@contextmanager
-def current_images(dataset: str, samples: Sequence[Sample]) -> Iterator[CurrentImages]:
-    """The images of `current_samples`, fetched as `pull` does it; the cache is left alone meanwhile."""
+def current_images(dataset: str, samples: Sequence[Sample]) -> Generator[CurrentImage, None, None]:
+    """The images of `current_samples` in their order, some fetched ahead as `pull` does it, into the asset cache.
+
+    The cache is left alone while this is gone through.
+    """
     file = ReleaseFile(b"", dataset, named=True)
     assets: dict[str, Asset] = {}
     problems: dict[str, str] = {}
@@ -80,9 +88,12 @@ def current_images(dataset: str, samples: Sequence[Sample]) -> Iterator[CurrentI
             problems[sample.uuid] = e.message
     cache = AssetCache()
     entries = {str(assets[s.uuid].location): s.entry for s in samples if s.uuid in assets}
-    with cache.in_use(), signing(file, entries) as sign:
-        fetched, failed = fetch_assets(assets.values(), cache=cache, workers=_WORKERS, sign=sign)
-        yield CurrentImages(
-            {uuid: fetched[asset] for uuid, asset in assets.items() if asset in fetched},
-            problems | {uuid: failed[asset] for uuid, asset in assets.items() if asset in failed},
-        )
+    wanted = [assets[s.uuid] for s in samples if s.uuid in assets]
+    with (
+        cache.in_use(),
+        signing(file, entries) as sign,
+        closing(stream_assets(wanted, cache=cache, workers=DOWNLOADS, ahead=AHEAD, sign=sign)) as images,
+    ):
+        for sample in samples:
+            found = next(images) if sample.uuid in assets else problems[sample.uuid]
+            yield CurrentImage(sample, None, found) if isinstance(found, str) else CurrentImage(sample, found.path)

@@ -81,6 +81,8 @@ def gather(given: Sequence[str | Path]) -> list[Picture | Path]:
             pictures.append(_of_url(item.strip(), where=""))
             continue
         path = Path(item).expanduser()
+        if not str(item):  # as a path it would be the current folder
+            raise OptionError("one of the images is called ''", hint="give a folder, image files, URLs or a video")
         if path.is_dir():
             pictures += _of_folder(path)
         elif not path.is_file():

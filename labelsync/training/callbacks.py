@@ -199,7 +199,10 @@ class Metrics(TrainerCallback):
 
 
 def metrics_lines(history: Sequence[Mapping[str, Any]]) -> str:
-    """JSON lines of the logged numbers: step and epoch first, no clock, NaN (class absent) as null."""
+    """JSON lines of the logged numbers: step and epoch first, no clock, what is no number as null.
+
+    That is a score of a class that is absent, and the gradients of a step that fp16 skips, which are infinite.
+    """
     lines = []
     for entry in history:
         # sorted: a checkpoint's state is, so what was logged before a resume comes back in that order
@@ -208,7 +211,7 @@ def metrics_lines(history: Sequence[Mapping[str, Any]]) -> str:
             row = {"step": entry["step"], "epoch": entry["epoch"], **numbers}
             lines.append(
                 json.dumps(
-                    {k: None if isinstance(v, float) and math.isnan(v) else v for k, v in row.items()},
+                    {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in row.items()},
                     ensure_ascii=False,
                 )
             )

@@ -13,6 +13,7 @@ from labelsync.errors import DatasetError, ModelError, OptionError, first_line
 from labelsync.evaluation.evaluate import short_name
 from labelsync.model.load import new_model, quiet
 from labelsync.model.loaded import LoadedModel
+from labelsync.model.memory import is_out_of_memory
 from labelsync.records.release import Row
 from labelsync.records.results import TrainRecord
 from labelsync.training.arguments import parse_set, result_settings, training_arguments
@@ -196,10 +197,8 @@ def _require_fit(loaded: LoadedModel, recipe: Recipe) -> None:
     try:
         with torch.inference_mode():
             logits = loaded.model(pixel_values=torch.zeros(1, 3, height, width)).logits
-    except torch.OutOfMemoryError:
-        raise
     except (RuntimeError, ValueError, IndexError) as e:
-        if "not enough memory" in str(e):
+        if is_out_of_memory(e):
             raise
         raise OptionError(
             f"{loaded.source} cannot take images of {recipe.image_size} ({first_line(e)})",

@@ -30,7 +30,7 @@ class Criterion:
     weights: torch.Tensor | None = None
 
     def totals(self, labels: torch.Tensor) -> torch.Tensor:
-        """(2,) float64: weight of the pixels that count, and number of images with any labelled pixel.
+        """(2,) float64 (see `exact`): weight of the pixels that count, and number of images with any labelled pixel.
 
         They depend on the labels alone, and those of several batches can be added.
 
@@ -40,13 +40,13 @@ class Criterion:
         flat = labels.reshape(len(labels), -1)
         labelled = flat != self.ignore_index
         numbers = labelled.sum(1)
-        weight = numbers.double()
+        weight = numbers.to(exact(flat.device))
         if self.weights is not None:
-            of_pixel = self.weights.to(flat.device).double()[flat.long().where(labelled, 0)]
+            of_pixel = self.weights.to(weight)[flat.long().where(labelled, 0)]
             weight = (of_pixel * labelled).sum(1)
         if self.loss.ohem < 1:  # the hardest are not known yet: as if they had the image's mean weight
             weight = weight * hardest(numbers, self.loss.ohem) / numbers.clamp(min=1)
-        return torch.stack([weight.sum(), (numbers > 0).sum().double()])
+        return torch.stack([weight.sum(), (numbers > 0).sum().to(weight)])
 
     def __call__(self, logits: torch.Tensor, labels: torch.Tensor, *, totals: torch.Tensor) -> torch.Tensor:
         """The loss of a batch, as its share of the optimiser step.
@@ -97,7 +97,12 @@ def ease(logits: torch.Tensor, labels: torch.Tensor, *, ignore_index: int) -> to
 
 def hardest(numbers: torch.Tensor, share: float) -> torch.Tensor:
     """How many of each image's `numbers` labelled pixels count; at least one where there is any."""
-    return (numbers.double() * share).ceil().long()
+    return (numbers.to(exact(numbers.device)) * share).ceil().long()
+
+
+def exact(device: torch.device) -> torch.dtype:
+    """Of sums over pixels: float64, which Apple's GPUs do not have; float32 counts whole pixels up to 16 million."""
+    return torch.float32 if device.type == "mps" else torch.float64
 
 
 def sum_of_hardest(each: torch.Tensor, labelled: torch.Tensor, share: float) -> torch.Tensor:

@@ -57,10 +57,14 @@ class Publisher:
             repo_id, _, branch = self.repo.partition("@")
             push(folder, repo_id=repo_id, tag="", revision=branch or MAIN, message=message)
         except Exception as e:  # noqa: BLE001 - hours of training are worth more than any error of this
-            why = e.message if isinstance(e, LabelsyncError) else f"{type(e).__name__}: {e}"
-            tqdm.write(f"labelsync: not pushed to {self.repo} ({' '.join(why.split())})", file=sys.stderr)
+            self.excuse(e)
             return False
         return True
+
+    def excuse(self, error: Exception) -> None:
+        """A line on stderr that says why nothing was pushed."""
+        why = error.message if isinstance(error, LabelsyncError) else f"{type(error).__name__}: {error}"
+        tqdm.write(f"labelsync: not pushed to {self.repo} ({' '.join(why.split())})", file=sys.stderr)
 
 
 class Publishing(TrainerCallback):
@@ -84,7 +88,11 @@ class Publishing(TrainerCallback):
             return
         with tempfile.TemporaryDirectory(prefix=".push-", dir=self.root) as temporary:  # where links reach
             folder = Path(temporary) / "model"
-            self.write(checkpoint, folder, state)
+            try:
+                self.write(checkpoint, folder, state)
+            except Exception as e:  # noqa: BLE001 - a second model may be what does not fit into a GPU's memory
+                self.publisher.excuse(e)
+                return
             if self.publisher.send(folder, message=f"Step {best}: mean IoU {state.best_metric:.4f}"):
                 self.sent = best
 

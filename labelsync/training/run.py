@@ -25,7 +25,7 @@ from labelsync.training.folder import CHECKPOINTS, STAGE, Identity, RunFolder
 from labelsync.training.kept_images import kept_in
 from labelsync.training.knobs import Recipe
 from labelsync.training.pictures import PICTURES, Pictures
-from labelsync.training.process import step_errors
+from labelsync.training.process import rank, step_errors, take_one_gpu
 from labelsync.training.publish import Publisher, Publishing, link_model
 from labelsync.training.rarity import are_counted, class_weights, pixel_counts, repetitions
 from labelsync.training.trainer import SegmentationTrainer
@@ -87,6 +87,9 @@ class Run:
         return read_manifest(self.folder.path, STAGE)
 
     def _trainer(self, flow: Flow) -> SegmentationTrainer:
+        take_one_gpu(self.arguments)
+        if rank() == 0 and self.loaded.head != "kept" and not self.folder.resume_from:  # said now, and not after hours
+            tqdm.write(f"labelsync: class head of {self.names['model']}: {self.loaded.head}", file=sys.stderr)
         rows = TrainingData(
             self.splits[0],
             self.data.labels,

@@ -41,6 +41,7 @@ from labelsync.training.loss import Criterion
 from labelsync.training.measure import Every, in_full_precision, named
 from labelsync.training.optimizer import norm_parameters, raise_head, step_schedule
 from labelsync.training.pictures import Pictures
+from labelsync.training.process import scoring_errors
 
 
 class SegmentationTrainer(Trainer):
@@ -82,9 +83,11 @@ class SegmentationTrainer(Trainer):
         self.root = Path(str(args.output_dir))
         self.validation = validation
         self.pictures = pictures
-        self.criterion = Criterion(
-            loaded.labels.ignore_index, recipe.loss, smoothing=args.label_smoothing_factor, weights=class_weights
-        )
+        # on their device from the start: to copy numbers to a GPU is to wait for all that it still has to do
+        weights = None if class_weights is None else class_weights.to(args.device)
+        self.mean, self.std = (torch.tensor(rgb, device=args.device) for rgb in (loaded.mean, loaded.std))
+        smoothing = args.label_smoothing_factor
+        self.criterion = Criterion(loaded.labels.ignore_index, recipe.loss, smoothing=smoothing, weights=weights)
         self.auxiliary = AuxiliaryOutput(loaded.model)
         quicken(loaded.model)
         self.sampler = EpochSampler(
@@ -101,8 +104,6 @@ class SegmentationTrainer(Trainer):
             eval_dataset=validation,  # only looked at for being there; `evaluate` is our own
             callbacks=[*callbacks, Epoch(self.sampler)],
         )
-        if self.args.n_gpu > 1:  # copies of the model in threads: the output of which of them?
-            self.auxiliary.close()
         # made here, where the model is on its device
         self.average = Average(self.model, decay=recipe.ema) if recipe.ema else None
         if self.average:
@@ -175,12 +176,12 @@ class SegmentationTrainer(Trainer):
         num_items_in_batch: torch.Tensor | int | None = None,
     ) -> Any:
         """The loss of uint8 pixels against model ids, as its share of the optimiser step."""
-        pixels = normalize(inputs["pixel_values"], mean=self.loaded.mean, std=self.loaded.std)
+        pixels = normalize(inputs["pixel_values"], mean=self.mean, std=self.std)
         outputs = model(pixel_values=pixels)
         labels = inputs["labels"]
         totals = self.criterion.totals(labels) if num_items_in_batch is None else torch.as_tensor(num_items_in_batch)
-        loss = self.criterion(outputs.logits, labels, totals=totals.to(labels.device))
-        if (beside := self.auxiliary.take()) is not None:
+        loss = self.criterion(outputs["logits"], labels, totals=totals.to(labels.device))
+        if (beside := self.auxiliary.of(outputs)) is not None:
             loss = loss + self.auxiliary.weight * self.criterion(beside, labels, totals=totals.to(labels.device))
         loss = loss * self.accelerator.num_processes  # whose gradients are averaged, not summed
         return (loss, outputs) if return_outputs else loss
@@ -227,9 +228,9 @@ class SegmentationTrainer(Trainer):
         every evaluation, so the best model is always one that was saved.
         """
         start = time.perf_counter()
-        segmenter = Segmenter(self.loaded, batch_size=self.args.eval_batch_size)
         mine = Every(self.validation, self.accelerator.process_index, self.accelerator.num_processes)
-        with in_full_precision(self.loaded.model), self._as_kept():
+        segmenter = Segmenter(self.loaded, batch_size=self.args.eval_batch_size)
+        with in_full_precision(self.loaded.model), self._as_kept(), scoring_errors(segmenter.batch_size):
             self._share_statistics()
             counted = self._pooled(count(segmenter, mine, self.labels))
             if self.pictures is not None and self.is_world_process_zero():

@@ -1,6 +1,8 @@
 """`labelsync prelabel` by the real command and the real SDK: which samples, what is uploaded, what is refused."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -9,9 +11,11 @@ import pytest
 import requests
 
 import labelsync
+from labelsync.deploy import drafting, strategy
 from labelsync.errors import OptionError, SamplesFailed
 from labelsync.records.prelabels import PrelabelRecord
 from labelsync.records.text import from_json
+from labelsync.release.cache import AssetCache
 from tests.loopback.segments import LoopbackSegments
 from tests.models import label_map, tiny_segformer
 from tests.prelabel.conftest import DATASET, FREE, IDS, MIN_SIZE, World
@@ -99,6 +103,48 @@ def test_the_same_command_again_takes_the_next_and_then_does_nothing(world: Worl
     assert world.record().outcomes == {"there": 4, "labeled": 2}
     assert world.puts() == done == 4
     assert world.events().count("run") == world.events().count("end") == 3
+
+
+def test_labels_are_written_before_the_last_image_is_fetched(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labelsync.deploy.drafting.AHEAD", 2)
+    monkeypatch.setattr("labelsync.deploy.drafting.WRITERS", 1)
+    world.draw(samples=16, unlabeled=range(16))
+    world.record("--batch-size", 1)
+    order = [r.method + r.path for r in world.server.log]
+    first = next(i for i, r in enumerate(order) if r.startswith("PUT/labels/"))
+    assert sum(".jpg" in r for r in order[:first]) < 10 and sum(".jpg" in r for r in order) == 16
+
+
+def test_an_interrupted_run_leaves_its_ledger(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("labelsync.deploy.drafting.WRITERS", 1)
+    original = strategy.judge
+    left = [2]
+
+    def interrupted(*args: Any) -> Any:
+        left[0] -= 1
+        if left[0] < 0:
+            raise KeyboardInterrupt
+        return original(*args)
+
+    monkeypatch.setattr(drafting, "judge", interrupted)
+    world.run("--batch-size", 1, code=130)
+    there = world.statuses().count("PRELABELED")  # what had begun came to its end
+    assert world.outcomes() == [
+        {"": "left", "PRELABELED": "prelabeled", "LABELED": "labeled"}[status] for status in world.statuses()
+    ]
+    assert 1 <= there <= 2 and world.outcomes((4, 5)) == ["left", "left"]
+    monkeypatch.setattr(drafting, "judge", original)
+    assert world.record().outcomes == {"there": there, "prelabeled": 4 - there, "labeled": 2}
+
+
+def test_a_full_disk_ends_the_run_in_a_line_and_the_ledger_tells(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(self: AssetCache, url: str, data: bytes) -> Any:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), url)
+
+    monkeypatch.setattr(AssetCache, "add", full)
+    assert "the disk is full" in world.run(code=1).stderr
+    rows = world.ledger()
+    assert {rows[sample_uuid(i)].reason for i in FREE} == {"not tried: No space left on device"}
 
 
 def test_a_dry_run_predicts_and_writes_nothing(world: World) -> None:

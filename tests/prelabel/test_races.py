@@ -5,7 +5,11 @@ from typing import Any
 
 import pytest
 
+import labelsync
+from labelsync.errors import OptionError
 from labelsync.pixels.instance import encode_instance_bitmap
+from labelsync.records.prelabels import PrelabelLedger
+from labelsync.records.text import from_json
 from tests.loopback.segments_people import DRAWN
 from tests.prelabel.conftest import FREE, World
 from tests.releases import sample_uuid
@@ -53,6 +57,34 @@ def test_a_label_overwritten_in_the_window_the_api_leaves_open_is_an_error_that_
     assert "1 of 6 samples failed; 3 others are prelabeled" in said
     assert world.outcomes(FREE) == ["failed", "prelabeled", "prelabeled", "prelabeled"]
     assert world.undone().outcomes == {"undone": 4}
+
+
+def test_a_run_after_a_lost_race_says_that_somebody_came_to_the_sample(world: World) -> None:
+    world.jane.comes("GET", ONE, skip=1, status="LABELED")
+    world.run()
+    assert world.record().outcomes == {"there": 3, "labeled": 2, "touched": 1}
+    assert world.ledger()[ONE].reason == "somebody wrote in the same moment as an earlier run"
+    assert world.puts() == 4
+
+
+def test_a_run_after_a_label_was_overwritten_knows_that_the_prelabel_is_its_own(world: World) -> None:
+    world.jane.comes("PUT", ONE, status="LABELING_IN_PROGRESS")
+    world.run(code=1)
+    assert world.record().outcomes == {"there": 4, "labeled": 2}
+    assert world.ledger()[ONE].reason == "by an earlier run, over a label that somebody had begun"
+
+
+def test_nothing_but_the_two_requests_lies_between_the_look_and_the_write(world: World) -> None:
+    """Where something stands that is to be put back, it is in the journal before the last look."""
+    earlier = {"format_version": "0.1", "annotations": [], "segmentation_bitmap": {"url": ""}}
+    world.jane.touch(ONE, status="UNLABELED", attributes=earlier)
+    world.jane.comes("GET", ONE, skip=1, status="LABELING_IN_PROGRESS")  # once the journal has what was there
+    assert world.record("--limit", 1).outcomes == {"touched": 1, "labeled": 2, "left": 3}
+    assert world.puts() == 0 and world.events().count("earlier") == 1
+    two = sample_uuid(2)
+    world.record("--limit", 1)
+    asked = [r.method for r in world.server.log if r.path.startswith(f"/labels/{two}/")]
+    assert asked == ["GET", "PUT", "GET"]
 
 
 def test_a_label_deleted_right_after_our_write_is_said(world: World) -> None:
@@ -143,7 +175,12 @@ def test_a_bitmap_that_cannot_be_uploaded_is_no_label(world: World, monkeypatch:
 def test_a_key_that_may_not_write_ends_the_run_and_the_next_one_finds_what_is_there(world: World) -> None:
     world.server.faults.status(403, method="PUT", skip=1, message="You do not have permission")
     assert "403" in world.run(code=1).stderr
-    assert "end" not in world.events() and not (world.folder / "p/ledger.json").exists()
+    assert "end" not in world.events()
+    rows = world.ledger()
+    assert {rows[sample_uuid(i)].outcome for i in FREE} == {"prelabeled", "failed"}
+    assert all("403" in r.reason for r in rows.values() if r.outcome == "failed")
+    written = [s for i, s in enumerate(world.statuses()) if i in FREE and s == "PRELABELED"]
+    assert world.outcomes().count("prelabeled") == len(written)
     assert world.events().count("writing") == world.events().count("wrote") + 1
     there = world.statuses().count("PRELABELED")
     assert there >= 1
@@ -233,6 +270,26 @@ def test_an_unlabeled_label_in_which_somebody_drew_is_left_alone(world: World) -
     assert world.record().outcomes == {"prelabeled": 3, "labeled": 2, "touched": 1}
 
 
+def test_an_undo_leaves_its_ledger_too(world: World) -> None:
+    world.run("--limit", 3)
+    world.jane.touch(ONE, status="REVIEWED")
+    world.server.faults.status(500, method="DELETE", path=sample_uuid(2), times=None)
+    world.undo(code=1)
+    rows = from_json(PrelabelLedger, (world.folder / "p/ledger.json").read_bytes()).rows
+    found = {r.name: (r.outcome, r.reason.partition(" answers")[2] or r.reason) for r in rows}
+    assert found["frame_0001.jpg"] == ("touched", "jane has worked on it")
+    assert found["frame_0002.jpg"] == ("failed", " 500 Internal Server Error") and found["frame_0004.jpg"] == (
+        "undone",
+        "",
+    )
+    world.server.faults.clear()
+    world.server.faults.status(403, method="DELETE", times=None, message="You do not have permission")
+    assert "403" in world.undo(code=1).stderr
+    rows = from_json(PrelabelLedger, (world.folder / "p/ledger.json").read_bytes()).rows
+    said = {r.name: r.reason for r in rows if r.outcome == "failed"}
+    assert "frame_0002.jpg" in said and all(r.startswith("not tried: ") and "403" in r for r in said.values())
+
+
 def test_undo_refuses_other_records(world: World) -> None:
     assert "there is no record" in world.undo(code=1).stderr
     world.run("--limit", 1)
@@ -242,6 +299,8 @@ def test_undo_refuses_other_records(world: World) -> None:
     (world.folder / "q/record.jsonl").write_text(text.replace(world.server.url, "http://127.0.0.1:9"))
     done = world.cli("prelabel", "--undo", world.folder / "q", code=2, env=world.server.env)
     assert "is of http://127.0.0.1:9, not" in done.stderr
+    with pytest.raises(OptionError, match="--undo is empty"):
+        labelsync.prelabel(undo="")
     assert world.statuses()[1] == "PRELABELED"
 
 
@@ -250,6 +309,8 @@ def test_undo_refuses_other_records(world: World) -> None:
     [
         (("--limit", 1), "--limit says nothing to --undo"),
         (("--out", "elsewhere"), "--out says nothing to --undo"),
+        (("--no-labels",), "--no-labels says nothing to --undo"),
+        (("--strategy", "none"), "--strategy says nothing to --undo"),
         (("--labelset", "model"), "is of labelset ground-truth, not model"),
     ],
 )
