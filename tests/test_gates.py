@@ -2,7 +2,11 @@ import pytest
 
 from labelsync.errors import GateFailed, OptionError
 from labelsync.evaluation.gates import check_gates, parse_gate, read_gates, require_gates, with_slices
+from labelsync.evaluation.groups import groups_for
+from labelsync.pipeline.config import read_config
 from labelsync.records.scores import SliceScores
+from labelsync.training.recipe import load_recipe
+from labelsync.training.show import show_recipe
 
 FIGURES = {"mean_iou": 0.55, "iou.road > kerb": 0.2, "iou.lost": None, "mean_iou[weather=light rain]": 0.4}
 
@@ -61,6 +65,19 @@ def test_a_file_adds_gates(tmp_path):
             read_gates([], path)
     with pytest.raises(OptionError, match="No such file"):
         read_gates([], tmp_path / "none.toml")
+
+
+def test_toml_files_may_begin_with_a_byte_order_mark(tmp_path):
+    """As editors on Windows write it, in every file that people give us."""
+    mark, file = "\ufeff", tmp_path / "given.toml"
+    file.write_text(mark + 'gates = ["mean_iou >= 0.5"]', encoding="utf-8")
+    assert [gate.text for gate in read_gates((), file)] == ["mean_iou >= 0.5"]
+    file.write_text(mark + 'walkable = ["path"]\nobstacle = ["wäll"]', encoding="utf-8")
+    assert groups_for(("path", "wäll"), file) is not None
+    file.write_text(mark + show_recipe("fast").toml, encoding="utf-8")
+    assert load_recipe(file) == load_recipe("fast")
+    file.write_text(mark + '[segments]\ndatasets = ["acme/sidewalk"]', encoding="utf-8")
+    assert read_config(file).segments.datasets == ("acme/sidewalk",)
 
 
 def test_the_error_has_a_line_per_gate_that_is_not_met_and_the_record():

@@ -23,7 +23,7 @@ from labelsync.pixels.video import count_frames
 from labelsync.records.selection import ChosenImage, SelectRecord
 from labelsync.records.text import from_json, to_json
 from labelsync.release.gather import Picture, frames_of, gather
-from labelsync.store.files import digest_of, sha256_file, write_bytes, write_text
+from labelsync.store.files import digest_of, sha256_if_readable, write_bytes, write_text
 from labelsync.store.folder import already_made, stage_folder
 from labelsync.store.manifest import write_manifest
 
@@ -117,7 +117,7 @@ def _gather(images: str | Path | Sequence[str | Path], *, outside: str | Path | 
 def _digests(found: Sequence[Picture | Path]) -> dict[Path, str]:
     """Of the content of what is looked at; a file that cannot be read has "", and is told of later."""
     paths = dict.fromkeys(_path(p) for p in found)
-    return {path: _sha256(path) for path in paths}
+    return {path: sha256_if_readable(path) for path in paths}
 
 
 def _digest_of(found: Sequence[Picture | Path], digests: Mapping[Path, str]) -> str:
@@ -127,13 +127,6 @@ def _digest_of(found: Sequence[Picture | Path], digests: Mapping[Path, str]) -> 
 
 def _path(item: Picture | Path) -> Path:
     return item.path if isinstance(item, Picture) else item
-
-
-def _sha256(path: Path) -> str:
-    try:
-        return sha256_file(path)
-    except OSError:
-        return ""
 
 
 def _refuse_failed(record: SelectRecord) -> None:

@@ -22,7 +22,7 @@ from labelsync.errors import BitmapError, OptionError
 from labelsync.pixels import video
 from labelsync.release.current import current_images, current_samples
 from labelsync.release.urls import asset_key
-from labelsync.store.files import digest_of, sha256_file
+from labelsync.store.files import digest_of, sha256_if_readable
 
 _ON_SEGMENTS = re.compile(r"[\w.-]+/[\w.-]+")
 
@@ -110,14 +110,14 @@ def _of_files(files: Sequence[Path]) -> list[Source]:
     images = [(file, name) for file, name in pairs if not is_video(file)]
     found = [_of_video(file, name) for file, name in pairs if is_video(file)]
     if images:
-        digest = digest_of([[str(file), _digest(file)] for file, _ in images])
+        digest = digest_of([[str(file), sha256_if_readable(file)] for file, _ in images])
         items = [Item(str(file), name, partial(_read_file, file)) for file, name in images]
         found.insert(0, Source("images", digest, len(items), lambda: iter(items)))
     return found
 
 
 def _of_video(file: Path, name: str) -> Source:
-    digest = _digest(file)
+    digest = sha256_if_readable(file)
 
     def items() -> Iterator[Item]:
         shown, count = str(file), 0
@@ -159,14 +159,6 @@ def _read_file(file: Path) -> bytes:
         return file.read_bytes()
     except OSError as e:
         raise BitmapError(e.strerror or str(e)) from None
-
-
-def _digest(file: Path) -> str:
-    """The digest of a file, "" if it cannot be read: that is said later, with its reason."""
-    try:
-        return sha256_file(file)
-    except OSError:
-        return ""
 
 
 # -------------------------------------------------------------------- datasets

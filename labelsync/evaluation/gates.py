@@ -4,13 +4,13 @@ import difflib
 import math
 import operator
 import re
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from labelsync.errors import GateFailed, OptionError
 from labelsync.records.scores import GateResult, SliceScores
+from labelsync.records.text import from_toml
 
 _OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
@@ -97,10 +97,10 @@ def _checked(gate: Gate, figures: Mapping[str, float | None]) -> GateResult:
 
 def _listed(path: Path) -> list[str]:
     try:
-        found = tomllib.loads(path.read_text())
+        found = from_toml(path.read_bytes())
     except OSError as e:
         raise OptionError(f"--gates {path}: {e.strerror or e}", hint=_FILE) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except ValueError as e:
         raise OptionError(f"--gates {path} is not TOML ({e})", hint=_FILE) from None
     gates = found.get("gates")
     if not isinstance(gates, list) or not all(isinstance(g, str) for g in gates):

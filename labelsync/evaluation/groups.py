@@ -1,6 +1,5 @@
 """What classes mean to a robot: which may be walked on, which stand in the way; and the field in front of it."""
 
-import tomllib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -11,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from labelsync.errors import OptionError
+from labelsync.records.text import from_toml
 from labelsync.sidewalk import preset
 
 GROUPS = ("walkable", "obstacle", "road", "other")
@@ -75,10 +75,10 @@ def _among(names: Sequence[str], wanted: Any) -> tuple[str, ...]:
 def _listed(path: Path) -> dict[str, list[str]]:
     hint = f'write walkable = ["flat-sidewalk"] and so on, for {", ".join((*GROUPS, "curb"))}'
     try:
-        found = tomllib.loads(path.read_text())
+        found = from_toml(path.read_bytes())
     except OSError as e:
         raise OptionError(f"--groups {path}: {e.strerror or e}", hint=hint) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as e:
+    except ValueError as e:
         raise OptionError(f"--groups {path} is not TOML ({e})", hint=hint) from None
     lists = {group: found.pop(group, []) for group in (*GROUPS, "curb")}
     wrong = [

@@ -1,7 +1,6 @@
 """labelsync.toml: what a team's rounds are made of. `init` writes it, `run` reads it."""
 
 import difflib
-import tomllib
 from dataclasses import dataclass, field, fields
 from importlib import resources
 from pathlib import Path
@@ -11,6 +10,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from labelsync.errors import OptionError, OutputExists, first_line
 from labelsync.records.rounds import InitRecord
+from labelsync.records.text import from_toml
 from labelsync.store.files import write_text
 
 NAME = "labelsync.toml"
@@ -151,7 +151,7 @@ def read_config(path: str | Path) -> Config:
     path = Path(path)
     path = path / NAME if path.is_dir() else path
     try:
-        data = tomllib.loads(path.read_text())
+        data = from_toml(path.read_bytes())
     except FileNotFoundError:
         raise OptionError(f"no {path}", hint="write one with `labelsync init`, or name it") from None
     except (OSError, ValueError) as e:

@@ -1,6 +1,7 @@
-"""Records as JSON text and back, unchanged; not for `Row`, which holds whole files."""
+"""Records as JSON text and back, unchanged; not for `Row`, which holds whole files. And TOML as people write it."""
 
 import json
+import tomllib
 from functools import cache
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -40,6 +41,15 @@ def from_json(cls: type[T], text: str | bytes, *, where: str = "record") -> T:
         raise LabelsyncError(
             f"{where} is not what labelsync writes ({first['msg']} at {at})", hint="make it again"
         ) from None
+
+
+def from_toml(data: bytes) -> dict[str, Any]:
+    """The table of a TOML file, which may begin with the byte-order mark that editors on Windows write.
+
+    Raises:
+        ValueError: not TOML, or not UTF-8.
+    """
+    return tomllib.loads(data.decode("utf-8-sig"))
 
 
 @cache

@@ -13,13 +13,13 @@ categories were merged to, are numbered by their disk ids, so that the way back 
 """
 
 import json
-import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from labelsync.errors import OptionError, TaxonomyError, first_line
 from labelsync.labels import BACKGROUND, LabelMap, from_id2label, split_unlabeled
+from labelsync.records.text import from_toml
 from labelsync.release.folder import RELEASE
 from labelsync.release.labels_file import color_of, did_you_mean, read_labels_file
 from labelsync.release.parse import categories_of, load_document
@@ -99,8 +99,8 @@ def _of_folder(folder: Path) -> dict[str, Any]:
 def _of_toml(path: Path, data: bytes) -> dict[str, Any]:
     where = f"{_FLAG} {path}"
     try:
-        table = tomllib.loads(data.decode("utf-8-sig"))
-    except ValueError as e:  # tomllib's and Unicode's
+        table = from_toml(data)
+    except ValueError as e:
         raise OptionError(f"{where} is not TOML ({first_line(e)})", hint=_FORMS) from None
     if "categories" in table:
         if extra := sorted(table.keys() - {"categories"}):

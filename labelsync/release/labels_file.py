@@ -12,7 +12,6 @@ pole = "acme/north:pole"   # of one dataset only, where a name means two things 
 
 import difflib
 import re
-import tomllib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from typing import Any
 
 from labelsync.errors import OptionError, first_line
 from labelsync.labels import UNLABELED
+from labelsync.records.text import from_toml
 from labelsync.taxonomy import Color, Rest
 
 _KEYS = ("rest", "drop", "classes")
@@ -59,10 +59,10 @@ def read_labels_file(path: Path, *, flag: str = "--labels") -> LabelsFile:
     """
     where = f"{flag} {path}"
     try:
-        data = tomllib.loads(path.read_bytes().decode("utf-8-sig"))
+        data = from_toml(path.read_bytes())
     except OSError as e:
         raise OptionError(f"{where}: {e.strerror or e}", hint=_FORM) from None
-    except ValueError as e:  # tomllib's and Unicode's
+    except ValueError as e:
         raise OptionError(f"{where} is not TOML ({first_line(e)})", hint=_hint_of(str(e))) from None
     for key in data:
         if key not in _KEYS:

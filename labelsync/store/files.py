@@ -23,6 +23,14 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(f, "sha256").hexdigest()
 
 
+def sha256_if_readable(path: Path) -> str:
+    """Hex digest of a file, "" if it cannot be read: whoever opens it later tells why."""
+    try:
+        return sha256_file(path)
+    except OSError:
+        return ""
+
+
 def digest_of(value: Any) -> str:
     """Hex digest of plain data (dicts, lists, numbers, strings), independent of key order."""
     return sha256(canonical(value).encode())

@@ -7,7 +7,6 @@ is a TrainingArguments field and goes through `--set`.
 import dataclasses
 import difflib
 import json
-import tomllib
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from labelsync.errors import OptionError, first_line
+from labelsync.records.text import from_toml
 from labelsync.training.knobs import Augment, Loss, Recipe, parse_size
 
 _TABLES: dict[str, type] = {"augment": Augment, "loss": Loss}
@@ -72,8 +72,8 @@ def _read(name: str | Path) -> dict[str, Any]:
             f"there is no recipe {str(name)!r}", hint=f"{guess}give one of {', '.join(builtin())}, or a TOML file"
         )
     try:
-        return tomllib.loads(data.decode())
-    except ValueError as e:  # TOMLDecodeError and UnicodeDecodeError
+        return from_toml(data)
+    except ValueError as e:
         raise OptionError(f"recipe {name} is not TOML ({first_line(e)})", hint="correct that line") from None
 
 
