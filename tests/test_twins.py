@@ -415,7 +415,7 @@ def test_an_empty_value_is_refused_everywhere_but_in_texts_for_people(verb, cli)
         if not any(shortest[position] in p.opts for p in main.commands[verb].params):
             assert "the value is empty" in cli(verb, *argv, code=2).stderr
     for argv in [a for a, _ in FLAGS[verb] if len(a) > 1 and a[0].startswith("--")]:
-        if argv[0] in ("--description", "--message"):
+        if argv[0] in ("--description", "--message", "--tag"):
             continue
         said = cli(verb, *shortest, argv[0], "", code=2).stderr
         assert f"Invalid value for '{argv[0]}" in said and "empty" in said

@@ -38,11 +38,11 @@ class FolderOrUrl(click.ParamType):  # type: ignore[type-arg,unused-ignore]
         return value if "://" in str(value) else Path(value)
 
 
-_MAY_BE_EMPTY = ("description", "message")
+_MAY_BE_EMPTY = ("description", "message", "tag")
 
 
 def refuse_empty(command: click.Command, ctx: click.Context, args: Sequence[str]) -> None:
-    """One rule for every flag and argument: a value that is given is not empty, but for texts that people write.
+    """One rule for every flag and argument: a value that is given is not empty, but for texts that people write and "no tag".
 
     It is what a shell makes of "$RUN" where RUN is not set, and a path would make the current folder of it.
 

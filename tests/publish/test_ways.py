@@ -39,8 +39,9 @@ def test_a_branch_is_made_from_main_and_main_stays(cli: Cli, server: LoopbackHub
 
 def test_names_that_no_branch_can_have(cli: Cli, server: LoopbackHub, tmp_path: Path) -> None:
     folder = dataset_folder(tmp_path / "dataset")
-    for name in ("a b", "", "refs/heads/x", "0123abc", "x.lock"):
+    for name in ("a b", "refs/heads/x", "0123abc", "x.lock"):
         assert "cannot be a branch" in refused(cli, folder, f"--revision={name}", code=2)
+    assert "the value is empty" in refused(cli, folder, "--revision=", code=2)
     assert not server.log
     server.add_repo("acme/sidewalk")
     server.repo("acme/sidewalk").refs["refs/tags/v0"] = server.repo("acme/sidewalk").refs["refs/heads/main"]

@@ -57,7 +57,7 @@ def test_a_name_may_have_any_characters(run: Cli, server: LoopbackSegments, name
     assert list(server.platform.dataset(DATASET).releases) == [name]
 
 
-@pytest.mark.parametrize("name", ["", " ", ".", "..", "a\x07b"])
+@pytest.mark.parametrize("name", [" ", ".", "..", "a\x07b"])
 def test_a_name_that_is_none_is_refused_before_anything_is_asked(run: Cli, server: LoopbackSegments, name: str) -> None:
     assert "is no name of a release; write one as v0.2" in last(run("create-release", DATASET, name, code=2))
     assert len(server.log) == 0
