@@ -35,7 +35,7 @@ STAGES = {
     "count_pixels": "count pixels",
     "encode_semantic": "encode the label",
     "write_table": "write Parquet",
-    "write_manifest": "hash the output",
+    "sha256_file": "hash the output",
 }
 
 Task = tuple[str, list[tuple[int, int]]]  # a bitmap's path, its (annotation id, category id) pairs
