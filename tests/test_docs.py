@@ -124,7 +124,7 @@ def test_the_next_images_are_chosen_as_it_says(world, tmp_path):
     said = run(["bash", "-euo", "pipefail", "-c", *blocks("zsh")], world, tmp_path / "here")
     assert "4 images of 6 chosen by entropy+diverse" in said
     assert "acme/sidewalk: 4 images added" in said
-    assert "5 samples put into the labeling queue by entropy" in said
+    assert "5 samples put into the labeling queue by margin" in said
 
 
 def test_the_examples_run(world, tmp_path):

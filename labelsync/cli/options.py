@@ -42,7 +42,7 @@ _MAY_BE_EMPTY = ("description", "message", "tag")
 
 
 def refuse_empty(command: click.Command, ctx: click.Context, args: Sequence[str]) -> None:
-    """One rule for every flag and argument: a value that is given is not empty, but for texts that people write and "no tag".
+    """One rule for every flag and argument: what is given is not empty, but for texts that people write, and no tag.
 
     It is what a shell makes of "$RUN" where RUN is not set, and a path would make the current folder of it.
 

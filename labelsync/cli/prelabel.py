@@ -25,10 +25,10 @@ from labelsync.records.prelabels import PrelabelRecord
 )
 @click.option(
     "--strategy",
-    default="entropy",
+    default="margin",
     show_default=True,
     metavar="NAME",
-    help="What people see first, by the samples' priority: entropy, margin, low-confidence, flip (what the model is "
+    help="What people see first, by the samples' priority: margin, entropy, low-confidence, flip (what the model is "
     "unsure of), diverse (what looks new), one of the four with +diverse, or none.",
 )
 @click.option(

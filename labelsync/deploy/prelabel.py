@@ -29,7 +29,7 @@ def prelabel(
     labelset: str = GROUND_TRUTH,
     limit: int | None = None,
     min_size: int = 64,
-    strategy: str = "entropy",
+    strategy: str = "margin",
     labels: bool = True,
     out: str | Path | None = None,
     batch_size: int = 8,
@@ -58,11 +58,11 @@ def prelabel(
         labelset: where the labels go.
         limit: at most so many samples; None = all. What an interrupted run wrote counts.
         min_size: connected parts under so many pixels get the class they have the longest border with; 0 keeps all.
-        strategy: what makes a sample come early: the mean "entropy" of its pixels; "margin", between the two likeliest
-            classes; "low-confidence", the share of pixels where no class has half of the probability; "flip", the share
-            that changes its class when the image is mirrored; "diverse", that it looks like none before it; one of the
-            first four "+diverse", as "entropy+diverse", for both; or "none", to leave the queue as it is. A diverse
-            order is one among the samples of one run; of more than 2000 the others follow by uncertainty.
+        strategy: what makes a sample come early: a small mean "margin" between its pixels' two likeliest classes; their
+            mean "entropy"; "low-confidence", the share of pixels where no class has half of the probability; "flip",
+            the share that changes its class when the image is mirrored; "diverse", that it looks like none before it;
+            one of the first four "+diverse", as "entropy+diverse", for both; or "none", to leave the queue as it is. A
+            diverse order is one among the samples of one run; of more than 2000 the others follow by uncertainty.
         labels: False = write no labels, and only order the samples that wait for a labeler, prelabeled ones included.
         out: folder of the record; None = "prelabels-<dataset>-<digest of the model>" here, so that a model goes on
             with its own record.
@@ -147,7 +147,7 @@ def _record(ledger: PrelabelLedger, placement: Placement, **given: Any) -> Prela
 def _refuse_beside_undo(*, limit: int | None, out: str | Path | None, labels: bool, strategy: str) -> None:
     """Whatever sounds as if less than all were to be taken back."""
     given = {"--limit": limit is not None, "--out": out is not None, "--no-labels": not labels}
-    for flag, is_given in (given | {"--strategy": strategy != "entropy"}).items():
+    for flag, is_given in (given | {"--strategy": strategy != "margin"}).items():
         if is_given:
             raise OptionError(f"{flag} says nothing to --undo, which takes a whole record back", hint="leave it out")
 

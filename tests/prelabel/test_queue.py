@@ -58,9 +58,9 @@ def test_priorities_are_how_unsure_the_model_is(world: World, measure: str) -> N
 def test_what_the_queue_is_ordered_by_unless_said_otherwise(world: World) -> None:
     argv = (world.model, DATASET, "--out", world.folder / "p", "--device", "cpu")
     shown = world.cli("prelabel", *argv, env=world.server.env).stdout
-    assert "4 samples put into the labeling queue by entropy" in shown
+    assert "4 samples put into the labeling queue by margin" in shown
     assert [world.priorities()[i] for i in FREE] == pytest.approx(
-        [expected(world, "entropy")[i] for i in FREE], abs=2e-6
+        [expected(world, "margin")[i] for i in FREE], abs=2e-6
     )
 
 
