@@ -209,3 +209,16 @@ def test_the_command_is_installed_and_is_the_module(tmp_path):
 )
 def test_the_first_line_of_a_vendors_error_is_fit_for_a_line_of_ours(error, line):
     assert errors.first_line(error) == line
+
+
+@pytest.mark.parametrize("loaded", ["torch", "something_else"])
+def test_a_process_with_torch_ends_as_usual(loaded: str) -> None:
+    """Where nothing is looked for at the end, the compiler beside torch reports all that is left as leaks."""
+    program = f"""
+import atexit, gc, sys, types
+sys.modules["{loaded}"] = types.ModuleType("{loaded}")
+atexit.register(lambda: print(gc.get_freeze_count() > 0))
+import labelsync.__main__
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(loaded != "torch")]
