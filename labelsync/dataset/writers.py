@@ -135,7 +135,7 @@ class _PlainFiles:
         self._write(Path("labels", self._split, f"{name}.png"), label)
         return len(image) + len(label)
 
-    def take(self, sample: LabelledSample, kept: Kept) -> int:
+    def take(self, sample: LabelledSample, kept: Kept) -> int:  # noqa: ARG002 - the protocol's
         # `write_shard` has rows to keep only where there is a schema, and so a shard of an earlier round; plain files
         # are always made anew. Whoever changes that shall hear of it here, and not find a row missing.
         raise AssertionError(f"{sample.name}: plain files have no earlier shard")

@@ -5,14 +5,12 @@ A priority that somebody else has set is left alone: whoever wants a sample firs
 conditional write, so between the look and the write, one request later, it protects nobody.
 """
 
-import time
 from dataclasses import replace
 
 from labelsync.deploy.journal import Journal, Place
-from labelsync.deploy.writing import TRIES
+from labelsync.deploy.writing import attempts
 from labelsync.errors import AuthError, ServiceError
 from labelsync.records.prelabels import PrelabelRow
-from labelsync.release import transport
 from labelsync.release.labeling import Labeling
 
 
@@ -25,9 +23,7 @@ def set_priority(
         AuthError: the key may not write; the journal says that it was tried.
     """
     failure = ""
-    for again in range(TRIES):
-        if again:
-            time.sleep(transport.BACKOFF_SECONDS * 2**again)
+    for _ in attempts():
         try:
             now = platform.priority(row.uuid)
             if now is None:
@@ -61,9 +57,7 @@ def reset_priority(platform: Labeling, journal: Journal, place: Place, *, dry_ru
     """
     row = PrelabelRow(place.uuid, place.name, "undone", priority=place.values[-1])
     failure = ""
-    for again in range(TRIES):
-        if again:
-            time.sleep(transport.BACKOFF_SECONDS * 2**again)
+    for again in attempts():
         try:
             now = platform.priority(place.uuid)
             if now and place.has(now):

@@ -1,6 +1,5 @@
 """`prelabel --undo`: take back what a record says was written, as far as nobody has touched it since."""
 
-import time
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -11,10 +10,9 @@ from tqdm import tqdm
 from labelsync.deploy.journal import RECORD, Entry, Journal, Place, opened, read
 from labelsync.deploy.ledger import kept_ledger
 from labelsync.deploy.ordering import reset_priority
-from labelsync.deploy.writing import TRIES, WRITERS, is_free
+from labelsync.deploy.writing import WRITERS, attempts, is_free
 from labelsync.errors import AuthError, LabelsyncError, OptionError, SamplesFailed, ServiceError
 from labelsync.records.prelabels import PrelabelLedger, PrelabelOutcome, PrelabelRecord, PrelabelRow
-from labelsync.release import transport
 from labelsync.release.labeling import Labeling, LabelState
 from labelsync.store.folder import locked
 
@@ -114,9 +112,7 @@ def _undo(platform: Labeling, journal: Journal, entry: Entry, *, dry_run: bool) 
     """Take one label back; a request whose answer was lost is made again only where the label still stands."""
     failure = ""
     try:
-        for again in range(TRIES):
-            if again:
-                time.sleep(transport.BACKOFF_SECONDS * 2**again)
+        for again in attempts():
             now = platform.read(entry.uuid)
             if not _is_untouched(entry, now):
                 return _close(journal, entry, now, tried=again > 0, dry_run=dry_run)

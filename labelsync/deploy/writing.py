@@ -18,6 +18,7 @@ Taking back has the same window: between the last look and the DELETE, one reque
 """
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict
 
 from labelsync.deploy.journal import Entry, Journal
@@ -28,6 +29,14 @@ from labelsync.release.labeling import UNLABELED, Labeling, LabelState, NewLabel
 
 WRITERS = 4  # labels written, or taken back, at the same time; each takes five requests, one after the other
 TRIES = 3  # of a write that the platform may or may not have done
+
+
+def attempts() -> Iterator[int]:
+    """0, 1, .. below `TRIES`, with a longer pause before each but the first."""
+    for again in range(TRIES):
+        if again:
+            time.sleep(transport.BACKOFF_SECONDS * 2**again)
+        yield again
 
 
 def is_free(label: LabelState | None) -> bool:
@@ -63,9 +72,7 @@ def _put(platform: Labeling, journal: Journal, uuid: str, label: NewLabel) -> tu
         Whether anything was sent, and "" or why the last try failed, perhaps after all was done.
     """
     sent, failure = False, ""
-    for tries in range(TRIES):
-        if tries:
-            time.sleep(transport.BACKOFF_SECONDS * 2**tries)
+    for _ in attempts():
         if not is_free(_look(platform, journal, uuid, label)):
             break
         sent = True
